@@ -1,0 +1,133 @@
+"""What the engine and the published methods agree on: Stage, Fact, Check, and the verbs.
+
+Every verb is optional. The engine calls the model's builder, then the task, then the methods, in this
+order, and treats them alike: a published system that is an architecture, a score or an objective is a
+model or a task with verbs of its own. The engine never asks for a method's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:  # `gossamer list` and the first pass of `plan` must not import torch
+    import torch
+    from torch import Tensor, nn
+
+Start = Literal["init", "pretrained", "trained"]
+Batch = Mapping[str, "Tensor"]
+Output = Mapping[str, Any]  # what task.forward returns: "logits" …, and "features" if captured
+Teacher = Callable[[Batch], Output]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a method: trained by one `Trainer.fit` (share > 0), or one-shot (share = 0)."""
+
+    name: str
+    share: float = 1.0  # of the method's training steps; 0: one-shot, done by `apply`
+    lr: float | None = None  # None: the trainer's
+    schedule: str | None = None  # constant | linear | cosine; None: the trainer's
+    ema: float | None = None  # decay of the averaged copy that leaves the stage
+    teacher: str | None = None  # "start" (the run's starting weights) or an earlier stage's name
+    capture: tuple[str, ...] = ()  # modules whose outputs the losses see in output["features"]
+    monitor: str | None = None  # validation metric: the best checkpoint leaves, not the last
+    # filled in by the engine before any verb sees the stage
+    steps: int = 0
+    seed: int = 0
+
+    def generator(self, *purpose: str | int, device: str = "cpu") -> torch.Generator:
+        """The generator for one named draw of this stage, e.g. stage.generator("support", name)."""
+        from gossamer.seeds import generator
+
+        return generator(self.seed, self.name, *purpose, device=device)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One row of a ledger: what one operation of the finished model is."""
+
+    name: str
+    shape: tuple[int, ...]
+    pattern: str = "dense"  # dense | unstructured | 2:4 | heads | neurons | int4 …
+    target: float | None = None  # the density that was declared (of 1.0), None: none was
+    density: float = 1.0  # non-zero share of what is left
+    bits: float = 32.0  # stored bits per kept weight, scales and indices included
+    macs: int = 0  # multiply-accumulates per sample with a non-zero weight (theoretical)
+    state_bytes: int = 0  # caches, index maps
+    changed: bool = True  # did a method change this operation?
+    skipped: str | None = None  # why not, if it was left alone
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must be true of the exported files."""
+
+    name: str
+    passed: bool
+    figure: str = ""  # what was seen, with its unit
+
+
+class Method(Protocol):
+    """The verbs. Inherit to get a default for each one that you do not need.
+
+    `model` is the nn.Module that the builder returned; its parts are named by role in `model.parts`.
+    State lives in the buffers and parameters of the modules that a method changed, never in `self`:
+    the engine rebuilds `self` from the configuration when it resumes.
+    """
+
+    start: Start = "trained"
+    consumes: frozenset[str] = frozenset()  # properties an earlier method must have produced
+    produces: frozenset[str] = frozenset()  # e.g. {"sparse weights"}
+    keeps: frozenset[str] = frozenset()  # what earlier methods produced and this one preserves
+
+    def requirements(self, model: nn.Module, data: Any) -> list[str]:
+        """Problems, one line each. The model is on the meta device; nothing was prepared yet."""
+        return []
+
+    def stages(self) -> list[Stage] | None:
+        """The stages in order; shares of the trained ones add to 1.
+        None: the stages of the model and the task (a method that trains whatever they train)."""
+        return None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Surgery of shapes. Draws no number, so that `plan` (on meta) and resume can repeat it."""
+
+    def apply(
+        self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
+    ) -> Iterator[str]:
+        """A one-shot stage's work: yields the name of each unit (a matrix, a block, a step) right
+        after it is finished, and skips the work of the units in `done`, which an interrupted run had
+        finished. A unit named like a module changes that module only; any other name may have changed
+        the whole model. `batches` is one seeded pass over the training split, from the start each
+        time it is iterated."""
+        return iter(())
+
+    def enter(self, stage: Stage, model: nn.Module) -> None:
+        """Switches only: what trains (`requires_grad`), which path is active. Repeated on resume."""
+
+    # Declared by methods that have one; absent means the trainer's AdamW on what requires grad:
+    #   optimizer(named_parameters: list[tuple[str, nn.Parameter]], stage: Stage) -> torch.optim.Optimizer
+
+    def losses(
+        self, model: nn.Module, task: Any, batch: Batch, output: Output, teacher: Teacher | None
+    ) -> dict[str, Tensor]:
+        """Terms whose sum is the loss. The task's own is named "task": unmentioned it is kept; a term
+        returned under that name scales or replaces it."""
+        return {}
+
+    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """After the optimizer's step `step` (from 1, within the stage); gradients are still there."""
+
+    def finalize(self, model: nn.Module) -> None:
+        """Inference-only modules, in place. May change shapes, never the function."""
+
+    def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
+        """What must be true of `loaded`, read back from the exported files. `reference` is the model
+        that was exported."""
+        return []
+
+    def ledger(self, loaded: nn.Module) -> list[Fact]:
+        """What each operation that this method was responsible for has become."""
+        return []
