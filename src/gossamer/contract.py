@@ -86,10 +86,11 @@ class Method(Protocol):
         """Problems, one line each. The model is on the meta device; nothing was prepared yet."""
         return []
 
-    def stages(self) -> list[Stage] | None:
-        """The stages in order; shares of the trained ones add to 1.
-        None: the stages of the model and the task (a method that trains whatever they train)."""
-        return None
+    def stages(self, training: list[Stage]) -> list[Stage]:
+        """The stages in order; shares of the trained ones add to 1. `training` is how the model and
+        the task train (one stage unless they say otherwise): a method that trains whatever they
+        train keeps it, adds one-shot stages around it, or ignores it."""
+        return training
 
     def prepare(self, model: nn.Module) -> None:
         """Surgery of shapes. Draws no number, so that `plan` (on meta) and resume can repeat it."""
