@@ -1,0 +1,59 @@
+"""Static masks: a bool buffer beside the weight, applied in place after each optimizer step.
+
+In place costs 1–18% of a linear layer's step; a mask inside the forward pass costs 16–105% and
+keeps a dense copy. The buffer `weight_mask` (True = kept) is persistent, so that checkpoints carry
+it; `remove` takes it away at the end, and the weight keeps its exact zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+def attach(module: nn.Module, mask: Tensor | None = None) -> None:
+    """Give `module` the mask of its weight (all True if None), or put in the place of the one it
+    has. Does not touch the weight: call `apply` for that. Works on the meta device.
+
+    Raises ValueError if the mask is not a bool tensor of the weight's shape."""
+    weight = _weight(module)
+    if mask is None:
+        mask = torch.ones_like(weight, dtype=torch.bool)
+    if mask.dtype != torch.bool or mask.shape != weight.shape:
+        raise ValueError(
+            f"a mask is bool and {tuple(weight.shape)}, not {mask.dtype} {tuple(mask.shape)}"
+        )
+    module.register_buffer("weight_mask", mask.detach().to(weight.device), persistent=True)
+
+
+@torch.no_grad()
+def apply(module: nn.Module) -> None:
+    """Zero the masked weights of `module`, in place. Raises AttributeError if it has no mask."""
+    # mul_ by a bool tensor: masked_fill_ is four times slower on the CPU
+    _weight(module).mul_(module.get_buffer("weight_mask"))
+
+
+def remove(module: nn.Module) -> None:
+    """Take the mask away; the weight stays as it is. Raises AttributeError if there is none."""
+    del module.weight_mask
+
+
+def masked(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, module) of every module of `model` that has a mask, in module order."""
+    for path, module in model.named_modules():
+        if "weight_mask" in module._buffers:
+            yield path, module
+
+
+def of_zeros(module: nn.Module) -> Tensor:
+    """The mask that the zeros of a module's weight describe: True where the weight is not zero."""
+    return _weight(module).detach() != 0
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{type(module).__name__} has no weight tensor to mask")
+    return weight
