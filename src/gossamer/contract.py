@@ -1,8 +1,8 @@
 """What the engine and the published methods agree on: Stage, Fact, Check, and the verbs.
 
-Every verb is optional. The engine calls the model's builder, then the task, then the methods, in this
-order, and treats them alike: a published system that is an architecture, a score or an objective is a
-model or a task with verbs of its own. The engine never asks for a method's name.
+Every verb is optional. The engine calls the model's builder, then the task, then the methods, in
+this order, and treats them alike: a published system that is an architecture, a score or an
+objective is a model or a task with verbs of its own. The engine never asks for a method's name.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Check:
 class Method(Protocol):
     """The verbs. Inherit to get a default for each one that you do not need.
 
-    `model` is the nn.Module that the builder returned; its parts are named by role in `model.parts`.
-    State lives in the buffers and parameters of the modules that a method changed, never in `self`:
-    the engine rebuilds `self` from the configuration when it resumes.
+    `model` is the nn.Module that the builder returned; its parts are named by role in
+    `model.parts`. State lives in the buffers and parameters of the modules that a method changed,
+    never in `self`: the engine rebuilds `self` from the configuration when it resumes.
     """
 
     start: Start = "trained"
@@ -99,34 +99,37 @@ class Method(Protocol):
         self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
     ) -> Iterator[str]:
         """A one-shot stage's work: yields the name of each unit (a matrix, a block, a step) right
-        after it is finished, and skips the work of the units in `done`, which an interrupted run had
-        finished. A unit named like a module changes that module only; any other name may have changed
-        the whole model. `batches` is one seeded pass over the training split, from the start each
-        time it is iterated."""
+        after it is finished, and skips the work of the units in `done`, which an interrupted run
+        had finished. A unit named like a module changes that module only; any other name may have
+        changed the whole model. `batches` is one seeded pass over the training split, from the
+        start each time it is iterated."""
         return iter(())
 
     def enter(self, stage: Stage, model: nn.Module) -> None:
-        """Switches only: what trains (`requires_grad`), which path is active. Repeated on resume."""
+        """Switches only: what trains (`requires_grad`), which path is active. Repeated on
+        resume."""
 
     # Declared by methods that have one; absent means the trainer's AdamW on what requires grad:
-    #   optimizer(named_parameters: list[tuple[str, nn.Parameter]], stage: Stage) -> torch.optim.Optimizer
+    #   optimizer(named_parameters: list[tuple[str, nn.Parameter]], stage: Stage) ->
+    # torch.optim.Optimizer
 
     def losses(
         self, model: nn.Module, task: Any, batch: Batch, output: Output, teacher: Teacher | None
     ) -> dict[str, Tensor]:
-        """Terms whose sum is the loss. The task's own is named "task": unmentioned it is kept; a term
-        returned under that name scales or replaces it."""
+        """Terms whose sum is the loss. The task's own is named "task": unmentioned it is kept; a
+        term returned under that name scales or replaces it."""
         return {}
 
     def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """After the optimizer's step `step` (from 1, within the stage); gradients are still there."""
+        """After the optimizer's step `step` (from 1, within the stage); gradients are still
+        there."""
 
     def finalize(self, model: nn.Module) -> None:
         """Inference-only modules, in place. May change shapes, never the function."""
 
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
-        """What must be true of `loaded`, read back from the exported files. `reference` is the model
-        that was exported."""
+        """What must be true of `loaded`, read back from the exported files. `reference` is the
+        model that was exported."""
         return []
 
     def ledger(self, loaded: nn.Module) -> list[Fact]:

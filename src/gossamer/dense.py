@@ -1,0 +1,115 @@
+"""Dense trainings, each done once: the base that runs start from and the twins they are paired
+with.
+
+A dense training is a chain of segments of steps, each with its own learning-rate schedule, from the
+model's starting weights. Its place on disk is addressed by everything that its weights depend on,
+so runs that need the same one share it, also when they start at the same moment. The base is the
+chain (base_steps,); the twin of a run has the run's own stage boundaries, so a longer chain shares
+the shorter one that it begins with.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from torch import nn
+
+from gossamer.journal import Journal, load_tensors, save_tensors
+from gossamer.stages import Experiment, Watch, allot, execute, training_plan
+
+CODE = ("contract.py", "seeds.py", "fit.py", "stages.py", "dense.py", "models", "data", "tasks")
+CHANGES_NO_WEIGHT = ("base_steps", "steps", "log_every", "checkpoint_every", "threads", "progress")
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain data, hexadecimal."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def code_digest(places: Sequence[str] = CODE) -> str:
+    """SHA-256 over the source files that decide what a dense training's weights are."""
+    root = Path(__file__).parent
+    files = sorted(file for place in places for file in _sources(root / place))
+    total = hashlib.sha256()
+    for file in files:
+        total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def _sources(place: Path) -> list[Path]:
+    return [place] if place.is_file() else list(place.rglob("*.py"))
+
+
+def fingerprint(experiment: Experiment) -> dict[str, str]:
+    """What a dense training's weights depend on, besides its segments."""
+    training = dataclasses.asdict(experiment.training)
+    weighing = {k: v for k, v in training.items() if k not in CHANGES_NO_WEIGHT}
+    return {
+        "model": digest(experiment.nodes.get("model")),
+        "dataset": digest(experiment.nodes.get("dataset")),
+        "task": digest(experiment.nodes.get("task")),
+        "starting weights": experiment.builder.fingerprint(),
+        "data": experiment.data.fingerprint(),
+        "seed": str(experiment.seed),
+        "training": digest(weighing | {"device": experiment.training.device().type}),
+        "code": code_digest(),
+    }
+
+
+class Dense:
+    """One dense training: `segments` of steps from the starting weights of `experiment`."""
+
+    def __init__(self, experiment: Experiment, segments: Sequence[int], outputs: Path) -> None:
+        self.experiment = dataclasses.replace(experiment, methods={})
+        self.segments = tuple(steps for steps in segments if steps)
+        self.outputs = outputs
+        self.key = {**fingerprint(experiment), "segments": str(self.segments)}
+        self.directory = outputs / "base" / digest(self.key)[:16]
+
+    @contextmanager
+    def lock(self, told: Watch | None = None) -> Iterator[None]:
+        """Held by whoever works in the directory; freed by the system when that process dies."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if told:
+                told.begin("waiting for another run's dense training", 0)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def model(self, watch: Watch) -> nn.Module:
+        """The trained model, not finalized; trained now if nobody did so before."""
+        model = self.experiment.start()
+        if self.segments:
+            model.load_state_dict(load_tensors(self._train(watch))["model"])
+        return model
+
+    def _train(self, watch: Watch) -> Path:
+        done = self.directory / "weights.pt"
+        with self.lock(watch):
+            if done.exists():
+                return done
+            *before, steps = self.segments
+            experiment = self.experiment
+            model = Dense(experiment, before, self.outputs).model(watch)
+            plan = allot(training_plan(experiment.builder, experiment.task), steps, experiment.seed)
+            journal = Journal(self.directory, self.key)
+            owner = f"dense {len(self.segments)}" if len(self.segments) > 1 else "dense"
+            rows = execute(experiment, model, {owner: plan}, journal, sum(before), watch)
+            save_tensors(
+                done, {"model": model.state_dict(), "seconds": sum(row["seconds"] for row in rows)}
+            )
+            for file in self.directory.glob("stage-*.pt"):
+                file.unlink()  # what weights.pt holds
+        return done

@@ -1,0 +1,251 @@
+"""Everything that can be known before a weight is allocated: problems, all at once, or what a run
+would do. The second pass of `gossamer plan`; the first one (cli/) reads only YAML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gossamer import targets
+from gossamer.contract import Stage
+from gossamer.errors import ConfigError, GossamerError
+from gossamer.stages import Experiment, Training, plan_stages
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Who trains for how many steps; the rule of docs/records.md.
+
+    A run that starts from the trained base adds `steps` to it; one that starts from initial or
+    pretrained weights has both sums in one. Methods that need no step leave them unspent."""
+
+    start: str  # init | pretrained | trained: what the run's first weights are
+    base: int  # steps behind the start: 0 unless it is trained
+    steps: int  # steps that the run's stages take
+    unspent: int  # steps that it was given and does not need
+    twin: tuple[int, ...]  # the segments of the dense twin
+
+    @property
+    def total(self) -> int:
+        return self.base + self.steps
+
+    @property
+    def pair_equal(self) -> bool:
+        return sum(self.twin) == self.total
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """The experiment that a resolved configuration describes. Raises ConfigError with all
+    problems."""
+    problems: list[str] = []
+
+    def node(key: str, content: Any) -> Any:
+        try:
+            return targets.build(content)
+        except ConfigError as error:
+            problems.extend(f"{key}: {line}" for line in error.problems)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{key}: {error}")
+        return None
+
+    parts = {key: node(key, config[key]) for key in ("model", "task", "dataset", "trainer")}
+    methods = {
+        name: node(f"compression.{name}", content)
+        for name, content in config["compression"].items()
+    }
+    if problems:
+        raise ConfigError(*problems)
+    return Experiment(
+        builder=parts["model"],
+        task=parts["task"],
+        data=parts["dataset"],
+        training=parts["trainer"],
+        seed=config["seed"],
+        methods=methods,
+        nodes={key: config[key] for key in ("model", "dataset", "task", "compression")},
+    )
+
+
+def budget(experiment: Experiment, twin: Any = "continued") -> Budget:
+    """The budget rule. A method's `pretrained` start on a model that has no pretrained weights is
+    the model's own `init`, and is called that."""
+    training = experiment.training
+    methods = list(experiment.methods.values())
+    start = methods[0].start if methods else experiment.builder.start
+    if start == "pretrained":
+        start = experiment.builder.start
+    base = training.base_steps if start == "trained" else 0
+    given = training.steps + (0 if start == "trained" else training.base_steps)
+    if methods:
+        stages = [s for plan in plan_stages(experiment, given).values() for s in plan if s.share]
+        segments = [s.steps for s in stages]
+    else:
+        segments = [given]
+    steps = sum(segments)
+    chain = (base, *segments) if twin != "base" else (training.base_steps,)
+    return Budget(start, base, steps, given - steps, tuple(n for n in chain if n))
+
+
+def order_problems(methods: Mapping[str, Any]) -> list[str]:
+    """Each method finds what it consumes; later ones keep what earlier ones produced."""
+    problems = []
+    produced: dict[str, str] = {}  # property -> the method that produced it
+    names = list(methods)
+    for name, method in methods.items():
+        for missing in sorted(method.consumes - produced.keys()):
+            problems.append(
+                f"compression={names}: {name} needs {missing}, which no method before it produces"
+            )
+        for lost in sorted(produced.keys() - method.keeps):
+            problems.append(
+                f"compression={names}: {name} would destroy the {lost} of {produced[lost]}; "
+                f"name {name} before {produced[lost]}"
+            )
+        produced |= {what: name for what in method.produces}
+    if len(methods) > 1:
+        first = next(iter(methods.values())).start
+        problems += [
+            f"compression={names}: {name} starts from {method.start} weights, so it comes first"
+            for name, method in list(methods.items())[1:]
+            if method.start == "init" and first != "init"
+        ]
+    return problems
+
+
+def meta_model(experiment: Experiment) -> nn.Module:
+    """The dense model on the meta device: shapes without a number."""
+    with torch.device("meta"):
+        model = experiment.builder.build(experiment.data.info, meta=True)
+    for actor in (experiment.builder, experiment.task):
+        if hasattr(actor, "prepare"):
+            actor.prepare(model)
+    return model
+
+
+def problems(experiment: Experiment) -> list[str]:
+    """What would go wrong, one line each. Loads the data; builds the model on the meta device."""
+    found = order_problems(experiment.methods)
+    try:
+        experiment.data.load()
+    except GossamerError as error:
+        return [*found, *str(error).splitlines()]
+    kind = experiment.data.info.kind
+    for key, part in (("model", experiment.builder), ("task", experiment.task)):
+        if kind not in part.accepts:
+            found.append(
+                f"{key}: takes {' or '.join(sorted(part.accepts))}, but the data set "
+                f"{experiment.data.info.name} is {kind}"
+            )
+    if found:
+        return found
+    if hasattr(experiment.task, "requirements"):
+        found += experiment.task.requirements(None, experiment.data)
+    try:
+        experiment.training.device()
+        model = meta_model(experiment)
+    except GossamerError as error:
+        return [*found, *str(error).splitlines()]
+    for name, method in experiment.methods.items():
+        found += [
+            f"compression.{name}: {line}" for line in method.requirements(model, experiment.data)
+        ]
+    try:
+        budget(experiment)
+    except ConfigError as error:
+        found += error.problems
+    return found
+
+
+def checked(config: Mapping[str, Any]) -> Experiment:
+    """The experiment, its data loaded; raises ConfigError with every problem there is."""
+    experiment = build(config)
+    found = problems(experiment)
+    if found:
+        raise ConfigError(*found)
+    return experiment
+
+
+def rehearse(experiment: Experiment) -> tuple[dict[str, int], dict[str, int]]:
+    """On the meta device: the modules that every method changes when it prepares, and the trained
+    parameters of every trained stage (`method.stage`)."""
+    counts, touched = {}, {}
+    plans = plan_stages(experiment, budget(experiment).steps)
+    dense = _layout(meta_model(experiment))
+    for name, method in experiment.methods.items():
+        model = meta_model(experiment)
+        method.prepare(model)
+        changed = [path for path, what in dense.items() if _layout(model).get(path) != what]
+        touched[name] = len(changed)
+        for stage in plans[name]:
+            if stage.share:
+                model.requires_grad_(True)
+                _enter(experiment, method, stage, model)
+                counts[f"{name}.{stage.name}"] = sum(
+                    p.numel() for p in model.parameters() if p.requires_grad
+                )
+    return touched, counts
+
+
+def _layout(model: nn.Module) -> dict[str, Any]:
+    """What each module is by itself: its class and its own parameters and buffers."""
+    return {
+        path: (
+            type(module),
+            [(n, tuple(t.shape)) for n, t in module.named_parameters(recurse=False)],
+            [(n, tuple(t.shape)) for n, t in module.named_buffers(recurse=False)],
+        )
+        for path, module in model.named_modules()
+    }
+
+
+def _enter(experiment: Experiment, method: Any, stage: Stage, model: nn.Module) -> None:
+    for actor in (experiment.builder, experiment.task, method):
+        if hasattr(actor, "enter"):
+            actor.enter(stage, model)
+
+
+def plan(config: Mapping[str, Any]) -> str:
+    """What the run would do, as text. Raises ConfigError with every problem if there is one."""
+    experiment = checked(config)
+    money = budget(experiment, config.get("twin", "continued"))
+    model = meta_model(experiment)
+    parameters = sum(p.numel() for p in model.parameters())
+    info = experiment.data.info
+    rows = [
+        ("model", f"{config['choices']['model']}: {parameters:,} parameters"),
+        ("data", f"{info.name}: " + ", ".join(f"{n:,} {split}" for split, n in info.rows.items())),
+        (
+            "start",
+            f"{money.start} weights" + (f", {money.base} steps behind them" if money.base else ""),
+        ),
+    ]
+    touched, trained = rehearse(experiment)
+    rows += [("changes", f"{n} modules by {name}") for name, n in touched.items()]
+    for name, stages in plan_stages(experiment, money.steps).items():
+        rows += [
+            ("stage", _stage_line(name, stage, experiment.training, trained)) for stage in stages
+        ]
+    segments = " + ".join(map(str, money.twin)) or "0"
+    rows.append(("twin", f"dense, {segments} steps" + ("" if money.pair_equal else " (not equal)")))
+    if money.unspent:
+        rows.append(("unspent", f"{money.unspent} steps: no stage of these methods trains"))
+    rows.append(("memory", _memory_line(parameters, trained)))
+    return "\n".join(f"{name:<9}{text}" for name, text in rows)
+
+
+def _stage_line(name: str, stage: Stage, training: Training, trained: Mapping[str, int]) -> str:
+    label = f"{name}.{stage.name}"
+    if not stage.share:
+        return f"{label}: one-shot"
+    lr = training.lr if stage.lr is None else stage.lr
+    return f"{label}: {stage.steps} steps, {trained[label]:,} trained parameters, lr {lr:g}"
+
+
+def _memory_line(parameters: int, trained: Mapping[str, int]) -> str:
+    most = max(trained.values(), default=parameters)
+    total = 4 * parameters + 12 * most  # fp32 weights; gradient and two Adam moments of the trained
+    return (
+        f"{total / 2**20:,.0f} MiB for weights, gradients and optimizer (activations come on top)"
+    )
