@@ -19,7 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import nn
 
-from gossamer.journal import Journal, load_tensors, save_tensors
+from gossamer.export import bundle
+from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
 from gossamer.stages import Experiment, Watch, allot, execute, training_plan
 
 CODE = ("contract.py", "seeds.py", "fit.py", "stages.py", "dense.py", "models", "data", "tasks")
@@ -95,10 +96,34 @@ class Dense:
             model.load_state_dict(load_tensors(self._train(watch))["model"])
         return model
 
+    def exported(self, watch: Watch) -> tuple[Path, dict[str, float]]:
+        """The folder of the finished dense model and its quality on the test split, read after
+        reloading that folder. Both are made once."""
+        folder, quality = self.directory / "export", self.directory / "quality.json"
+        if self.segments:
+            self._train(watch)  # before taking the lock, which is not to be taken twice
+        with self.lock(watch):
+            if not quality.exists():
+                experiment = self.experiment
+                model = experiment.finalize(self.model(watch))
+                bundle.save(
+                    model,
+                    folder,
+                    builder=experiment.nodes["model"],
+                    info=experiment.data.info,
+                    tokenizer=experiment.tokenizer,
+                    facts=[],
+                    fresh=experiment.unprepared(),
+                )
+                write_json(quality, experiment.evaluate(bundle.load(folder), "test"))
+            return folder, read_json(quality)
+
     def _train(self, watch: Watch) -> Path:
         done = self.directory / "weights.pt"
+        if done.exists():
+            return done
         with self.lock(watch):
-            if done.exists():
+            if done.exists():  # another run made it while this one waited
                 return done
             *before, steps = self.segments
             experiment = self.experiment

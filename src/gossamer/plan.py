@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from gossamer import targets
@@ -114,16 +113,6 @@ def order_problems(methods: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def meta_model(experiment: Experiment) -> nn.Module:
-    """The dense model on the meta device: shapes without a number."""
-    with torch.device("meta"):
-        model = experiment.builder.build(experiment.data.info, meta=True)
-    for actor in (experiment.builder, experiment.task):
-        if hasattr(actor, "prepare"):
-            actor.prepare(model)
-    return model
-
-
 def problems(experiment: Experiment) -> list[str]:
     """What would go wrong, one line each. Loads the data; builds the model on the meta device."""
     found = order_problems(experiment.methods)
@@ -144,7 +133,7 @@ def problems(experiment: Experiment) -> list[str]:
         found += experiment.task.requirements(None, experiment.data)
     try:
         experiment.training.device()
-        model = meta_model(experiment)
+        model = experiment.meta()
     except GossamerError as error:
         return [*found, *str(error).splitlines()]
     for name, method in experiment.methods.items():
@@ -172,9 +161,9 @@ def rehearse(experiment: Experiment) -> tuple[dict[str, int], dict[str, int]]:
     parameters of every trained stage (`method.stage`)."""
     counts, touched = {}, {}
     plans = plan_stages(experiment, budget(experiment).steps)
-    dense = _layout(meta_model(experiment))
+    dense = _layout(experiment.meta())
     for name, method in experiment.methods.items():
-        model = meta_model(experiment)
+        model = experiment.meta()
         method.prepare(model)
         changed = [path for path, what in dense.items() if _layout(model).get(path) != what]
         touched[name] = len(changed)
@@ -210,7 +199,7 @@ def plan(config: Mapping[str, Any]) -> str:
     """What the run would do, as text. Raises ConfigError with every problem if there is one."""
     experiment = checked(config)
     money = budget(experiment, config.get("twin", "continued"))
-    model = meta_model(experiment)
+    model = experiment.meta()
     parameters = sum(p.numel() for p in model.parameters())
     info = experiment.data.info
     rows = [

@@ -67,11 +67,31 @@ class Experiment:
     seed: int
     methods: dict[str, Any] = field(default_factory=dict)  # name -> method, in order
     nodes: dict[str, Any] = field(default_factory=dict)  # the configuration nodes it was built from
+    tokenizer: Any = None
+
+    def open(self) -> None:
+        """Encode the data for the model. `data.load()` has been called."""
+        if hasattr(self.builder, "tokenizer"):
+            self.tokenizer = self.builder.tokenizer(self.data.texts())
+            self.data.encode(self.tokenizer)
 
     def start(self) -> nn.Module:
         """The model with its starting weights: the same draw in every run with this seed."""
         with drawing(self.seed, "init"):
             model = self.builder.build(self.data.info)
+        return self._prepared(model)
+
+    def meta(self) -> nn.Module:
+        """The dense model on the meta device: shapes without a number."""
+        return self._prepared(self.unprepared())
+
+    def unprepared(self) -> nn.Module:
+        """What the builder alone makes, on the meta device; an export is told by its
+        differences."""
+        with torch.device("meta"):
+            return self.builder.build(self.data.info, meta=True)
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
         for actor in (self.builder, self.task):
             if hasattr(actor, "prepare"):
                 actor.prepare(model)

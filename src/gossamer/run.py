@@ -1,0 +1,252 @@
+"""One experiment, top to bottom: check, train, compress, export, prove, measure, record."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gossamer.errors import DONE, FAILED, GossamerError, Preempted, ResumeError
+from gossamer.records import record as records
+
+PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Do what `config`, a resolved plain configuration, says; returns the exit status.
+
+    The run's place is `config["directory"]`, addressed by what it does: a run that is done is not
+    repeated (unless rerun=true), one that was cut goes on where it stopped."""
+    directory = Path(config["directory"])
+    path = directory / "record.json"
+    if config["rerun"]:
+        for leftover in ("state", "export"):
+            shutil.rmtree(directory / leftover, ignore_errors=True)
+        for leftover in ("record.json", "metrics.jsonl"):
+            (directory / leftover).unlink(missing_ok=True)
+    elif path.exists() and (old := records.read(path))["status"] == "done":
+        print(f"already done: {directory} (rerun=true repeats it)")
+        _show(old, directory)
+        return DONE
+    with _alone(directory):
+        _describe(config, directory)
+        started = _now()
+        try:
+            record = _work(config, directory, started)
+        except BaseException as error:
+            status = "preempted" if isinstance(error, Preempted) else "failed"
+            failed = _head(config, directory, started, status) | {"error": _line(error)}
+            records.write(path, failed)
+            if not isinstance(error, GossamerError):
+                (directory / "traceback.txt").write_text(traceback.format_exc())
+                raise
+            print(f"{status}: {error}", file=sys.stderr)
+            if status == "preempted":
+                print(f"to go on: gossamer resume {directory}", file=sys.stderr)
+            return error.status
+        records.write(path, record)
+        shutil.rmtree(directory / "state", ignore_errors=True)  # the export holds the result
+    _show(record, directory)
+    return DONE
+
+
+def resume(directory: Path) -> int:
+    """Go on with the run in `directory`; returns the exit status."""
+    return run({**read_config(directory), "rerun": False})
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The resolved configuration of a run. Its directory may have been moved since."""
+    import yaml
+
+    path = Path(directory) / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+        return {**config, "directory": str(directory)}
+    except OSError as error:
+        raise ResumeError(
+            f"{directory}: no run there (no config.yaml); give a run's folder, e.g. one that "
+            "`gossamer compare outputs` lists"
+        ) from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise ResumeError(f"{path}: damaged; start the run again with its command") from error
+
+
+def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str, Any]:
+    from gossamer import plan, stages
+    from gossamer.dense import Dense, code_digest, digest, fingerprint
+    from gossamer.fit import interruption
+    from gossamer.journal import Journal
+    from gossamer.progress import Display
+    from gossamer.records.metrics import Metrics
+    from gossamer.result import finish
+
+    experiment = plan.checked(config)
+    prepare_torch(experiment.training)
+    experiment.open()
+    budget = plan.budget(experiment, config["twin"])
+    outputs = Path(config["outputs"])
+    with interruption, Metrics(directory, config) as metrics, Display(experiment.training) as
+    display:
+        watch = stages.Watch(
+            metrics.log, metrics.rewind, display.begin, display.advance, display.end
+        )
+        aside = replace(watch, log=lambda metrics, step: None, rewind=lambda step: None)
+        paired = experiment
+        if config.get("twin_config"):
+            paired = plan.checked(config["twin_config"])
+            paired.open()
+        twin = Dense(paired, budget.twin, outputs)
+        if experiment.methods:
+            key = fingerprint(experiment) | {
+                "configuration": config["digest"],
+                "code": code_digest(["."]),
+            }
+            base = (budget.base,) if budget.base else ()
+            model = Dense(experiment, base, outputs).model(aside)
+            journal = Journal(directory / "state", key)
+            plans = stages.plan_stages(experiment, budget.steps + budget.unspent)
+            rows = stages.execute(experiment, model, plans, journal, budget.base, watch)
+        else:  # the dense model is the result
+            model, rows = twin.model(watch), []
+        experiment.finalize(model)
+        result = finish(experiment, model, twin, aside, directory, display)
+        record = {
+            **_head(config, directory, started, "done"),
+            "budget": {**asdict(budget)},
+            "stages": rows,
+            **result,
+        }
+        metrics.finish(record, directory)
+    return record
+
+
+def prepare_torch(training: Any) -> None:
+    """Threads and determinism of this process; quiet libraries."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    if training.threads:
+        torch.set_num_threads(training.threads)
+    torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for text in (".*does not have many workers.*", ".*in eval mode at the start.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=text)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ResumeError(f"{directory}: another process is working on this run; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(config: Mapping[str, Any], directory: Path) -> None:
+    """The run directory explains itself: configuration, overrides, environment, code."""
+    import yaml
+
+    (directory / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    (directory / "overrides.yaml").write_text(yaml.safe_dump(config["overrides"]))
+    environment = {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cpus": os.cpu_count(),
+        "packages": {dist.name: dist.version for dist in metadata.distributions()},
+    }
+    (directory / "environment.json").write_text(json.dumps(environment, indent=1))
+    state, changes = git_state()
+    (directory / "git.json").write_text(json.dumps(state, indent=1))
+    (directory / "git.diff").write_text(changes)
+
+
+def git_state() -> tuple[dict[str, Any], str]:
+    """Commit and cleanliness of the code that runs, and its uncommitted changes as a patch."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        found = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+        return found.stdout if found.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD").strip()
+        changes = git("diff", "HEAD", "--", ".") if commit else ""
+    except OSError:  # no git on this machine
+        commit, changes = "", ""
+    return {"commit": commit or None, "dirty": bool(changes) if commit else None}, changes
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def _head(
+    config: Mapping[str, Any], directory: Path, started: str, status: str
+) -> dict[str, Any]:
+    """What every record begins with, finished or not."""
+    return {
+        "schema": records.SCHEMA,
+        "id": f"{config['digest'][:12]}-s{config['seed']}",
+        "name": directory.parent.parent.name,
+        "status": status,
+        "started": started,
+        "finished": _now(),
+        "seed": config["seed"],
+        "overrides": list(config["overrides"]),
+        "config_digest": config["digest"],
+        "git": git_state()[0],
+        "host": platform.node(),
+        "device": processor(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "choices": {key: config["choices"][key] for key in ("model", "dataset", "task", "compression")},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _show(record: Mapping[str, Any], directory: Path) -> None:
+    from gossamer.records.table import summary
+
+    summary(record, directory)
+
+
+__all__ = ["FAILED", "read_config", "resume", "run"]
