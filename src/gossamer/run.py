@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from gossamer.errors import DONE, FAILED, GossamerError, Preempted, ResumeError
 from gossamer.records import record as records
 
+CHOICES = ("model", "dataset", "task", "compression")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
 
 
@@ -97,8 +98,8 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
     experiment.open()
     budget = plan.budget(experiment, config["twin"])
     outputs = Path(config["outputs"])
-    with interruption, Metrics(directory, config) as metrics, Display(experiment.training) as
-    display:
+    display = Display(experiment.training)
+    with interruption, Metrics(directory, config) as metrics, display:
         watch = stages.Watch(
             metrics.log, metrics.rewind, display.begin, display.advance, display.end
         )
@@ -156,7 +157,7 @@ def _alone(directory: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ResumeError(f"{directory}: another process is working on this run; wait for it") from error
+        raise ResumeError(f"{directory}: another process works on this run; wait for it") from error
     try:
         yield
     finally:
@@ -206,9 +207,7 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _head(
-    config: Mapping[str, Any], directory: Path, started: str, status: str
-) -> dict[str, Any]:
+def _head(config: Mapping[str, Any], directory: Path, started: str, status: str) -> dict[str, Any]:
     """What every record begins with, finished or not."""
     return {
         "schema": records.SCHEMA,
@@ -224,7 +223,7 @@ def _head(
         "host": platform.node(),
         "device": processor(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "choices": {key: config["choices"][key] for key in ("model", "dataset", "task", "compression")},
+        "choices": {key: config["choices"][key] for key in CHOICES},
     }
 
 
