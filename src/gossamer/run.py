@@ -86,7 +86,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str, Any]:
     from gossamer import plan, stages
-    from gossamer.dense import Dense, code_digest, digest, fingerprint
+    from gossamer.dense import Dense, code_digest, fingerprint
     from gossamer.fit import interruption
     from gossamer.journal import Journal
     from gossamer.progress import Display

@@ -177,7 +177,7 @@ def test_merging_would_fill_earlier_zeros_so_it_keeps_none():
         ({"rank": 9}, "blocks.0.query is (8, 8), whose rank is at most 8; set rank=8 or less"),
         ({"alpha": 0.0}, "alpha=0.0"),
         ({"dropout": 1.0}, "dropout=1.0"),
-        ({"roles": ("quary",)}, "quary"),
+        ({"roles": ("quary",)}, "roles=('quary',): no role"),
         ({"roles": ("pooler",)}, "no linear layer of this model has such a role"),
         ({"roles": ()}, "no linear layer of this model has such a role"),
     ],

@@ -157,7 +157,9 @@ def test_declared_densities_are_those_of_the_layer_or_of_the_group():
     model = pruned(Magnitude(0.25, distribution="uniform"))
     facts = Magnitude(0.25, distribution="uniform").ledger(model)
     assert all(fact.target == fact.density == 0.75 for fact in facts)
-    assert all(fact.target is None for fact in Magnitude().ledger(model))
+    facts = Magnitude(0.3).ledger(pruned(Magnitude(0.3)))
+    assert {fact.target for fact in facts} == {0.7}
+    assert sum(fact.macs for fact in facts) == TOTAL - round(0.3 * TOTAL)
     erk = pruned(Magnitude(0.5, distribution="erk"))
     facts = Magnitude(0.5, distribution="erk").ledger(erk)
     assert all(fact.target == fact.density for fact in facts)
@@ -213,7 +215,7 @@ def test_recovery_follows_the_pruning_and_the_other_steps_precede_it():
         ({"recover": 2.0}, "recover=2.0"),
         ({"distribution": "locally"}, "choose global, uniform, erk"),
         ({"pattern": "2:3:4"}, "pattern='2:3:4'"),
-        ({"roles": ("quary",)}, "quary"),
+        ({"roles": ("quary",)}, "roles=('quary',): no role"),
         ({"roles": ("pooler",)}, "no linear layer of this model has such a role"),
         ({"pattern": "1:4"}, "set sparsity=0.75"),
         ({"pattern": "2:4", "distribution": "erk"}, "set uniform"),

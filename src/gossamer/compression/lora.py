@@ -77,7 +77,7 @@ class Lora(contract.Method):
         try:
             layers = body_linears(model, self.roles)
         except ValueError as error:
-            return [*problems, str(error)]
+            return [*problems, f"roles={self.roles}: {error}"]
         if not layers:
             problems.append(f"roles={self.roles}: no linear layer of this model has such a role")
         for name, layer in layers.items():

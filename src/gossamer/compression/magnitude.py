@@ -79,9 +79,12 @@ class Magnitude(contract.Method):
             problems.append(f"distribution={self.distribution}: choose {', '.join(DISTRIBUTIONS)}")
         try:
             pattern = parse(self.pattern)
-            layers = body_linears(model, self.roles)
-        except (ConfigError, ValueError) as error:
+        except ConfigError as error:
             return [*problems, str(error)]
+        try:
+            layers = self.layers(model)
+        except ValueError as error:
+            return [*problems, f"roles={self.roles}: {error}"]
         if pattern.density and abs(1 - pattern.density - self.sparsity) > 1e-2:
             problems.append(
                 f"sparsity={self.sparsity}: pattern {pattern} fixes it; "
@@ -178,14 +181,12 @@ class Magnitude(contract.Method):
         score = {name: scores.magnitude(weight) for name, weight in weights.items()}
         return {**DISTRIBUTIONS[self.distribution](score, pattern, self.sparsity)}
 
-    def targets(self, weights: Mapping[str, Tensor]) -> dict[str, float | None]:
-        """The density declared for each weight. A global threshold declares one for the group only,
-        which `verify` holds it to."""
+    def targets(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """The density declared for each weight. A global threshold declares one for the group, which
+        its layers meet together."""
         pattern = parse(self.pattern)
-        if pattern.m:
-            return dict.fromkeys(weights, pattern.density)
-        if self.distribution == "global":
-            return dict.fromkeys(weights)
+        if self.distribution == "global" or pattern.m:
+            return dict.fromkeys(weights, pattern.density or 1 - self.sparsity)
         units = {name: pattern.units(tuple(weight.shape)) for name, weight in weights.items()}
         return {name: (count or 0) / units[name] for name, count in self.keep(weights).items()}
 
