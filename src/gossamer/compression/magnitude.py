@@ -182,8 +182,8 @@ class Magnitude(contract.Method):
         return {**DISTRIBUTIONS[self.distribution](score, pattern, self.sparsity)}
 
     def targets(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """The density declared for each weight. A global threshold declares one for the group, which
-        its layers meet together."""
+        """The density declared for each weight. A global threshold declares one for the group,
+        which its layers meet together."""
         pattern = parse(self.pattern)
         if self.distribution == "global" or pattern.m:
             return dict.fromkeys(weights, pattern.density or 1 - self.sparsity)
