@@ -1,0 +1,136 @@
+"""Texts and labels out of parquet files and hub data sets, with errors for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gossamer.data.info import SPLITS
+from gossamer.data.splits import HIDDEN, Split
+from gossamer.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def read_folder(path: str, names: Mapping[str, str] | None = None) -> dict[str, Dataset]:
+    """split -> table, from `<split>.parquet` or the shards `<split>-*.parquet` (also under data/).
+
+    Args:
+        names: split -> the file's name for it where that differs (e.g. validation_matched).
+
+    Raises:
+        DataError: no such folder, no training split, or a file that is not parquet.
+    """
+    import pyarrow.parquet as parquet
+    from datasets import Dataset
+    from pyarrow import ArrowInvalid, concat_tables
+
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"dataset.path={path}: no such folder; give one with train.parquet in it")
+    tables = {}
+    for split in SPLITS:
+        stem = (names or {}).get(split, split)
+        files = [
+            file
+            for file in (folder / f"{stem}.parquet", folder / f"{split}.parquet")
+            if file.is_file()
+        ]
+        files = files[:1] or sorted(
+            [*folder.glob(f"{stem}-*.parquet"), *folder.glob(f"data/{stem}-*.parquet")]
+        )
+        if not files:
+            continue
+        try:
+            # not load_dataset: that would leave a copy of everything in a cache elsewhere
+            tables[split] = Dataset(concat_tables([parquet.read_table(file) for file in files]))
+        except (ArrowInvalid, OSError) as error:
+            raise DataError(f"{files[0]}: not a parquet file that can be read ({error})") from error
+    if "train" not in tables:
+        there = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
+        raise DataError(f"dataset.path={path}: no train.parquet; the folder holds {there}")
+    return tables
+
+
+def read_texts(name: str, split: str, table: Dataset, column: str) -> list[str]:
+    """A column of texts; a DataError if it is missing, not text, or has empty cells."""
+    if column not in table.column_names:
+        close = get_close_matches(column, table.column_names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the columns are {table.column_names}"
+        raise DataError(f"{name}: the {split} split has no column {column!r}; {hint}")
+    values = table[column][:]
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(
+                f"{name}: {split} row {row}, column {column!r} holds {value!r}, which is not text"
+            )
+    return values
+
+
+def read_splits(
+    name: str, tables: Mapping[str, Dataset], text: str, pair: str | None, label: str
+) -> tuple[dict[str, Split], tuple[str, ...] | None]:
+    """(splits, classes). Labels become class indices; classes are None where labels are scores.
+
+    Class names come from the file's ClassLabel feature, else they are the distinct values that
+    occur in training, in order. A missing label counts as hidden.
+    """
+    columns = {split: _labels(name, split, table, label) for split, table in tables.items()}
+    classes = _classes(name, tables["train"], label, columns["train"])
+    splits = {}
+    for split, table in tables.items():
+        splits[split] = Split(
+            read_texts(name, split, table, text),
+            None if pair is None else read_texts(name, split, table, pair),
+            _indices(name, split, columns[split], classes, table.features[label]),
+        )
+    return splits, classes
+
+
+def _labels(name: str, split: str, table: Dataset, label: str) -> list:
+    if label not in table.column_names:
+        raise DataError(
+            f"{name}: the {split} split has no column {label!r}; "
+            f"the columns are {table.column_names}"
+        )
+    return [HIDDEN if value is None else value for value in table[label][:]]
+
+
+def _classes(name: str, table: Dataset, label: str, values: list) -> tuple[str, ...] | None:
+    names = getattr(table.features[label], "names", None)
+    if names is not None:
+        return tuple(names)
+    found = {value for value in values if value != HIDDEN}
+    kinds = {type(value) for value in found}
+    if kinds <= {float}:
+        return None
+    if len(kinds) > 1 or not kinds <= {int, str, bool}:
+        raise DataError(
+            f"{name}: column {label!r} holds {sorted(kind.__name__ for kind in kinds)}: labels are "
+            f"all integers, all strings, or (for regression) all floats"
+        )
+    return tuple(str(value) for value in sorted(found))
+
+
+def _indices(
+    name: str, split: str, values: list, classes: tuple[str, ...] | None, feature: object
+) -> list[int] | list[float]:
+    if classes is None or getattr(feature, "names", None) is not None:
+        bad = [v for v in values if not isinstance(v, (int, float) if classes is None else int)]
+        if bad:
+            raise DataError(f"{name}: the {split} split has the label {bad[0]!r} among numbers")
+        return values
+    index = {text: position for position, text in enumerate(classes)}
+    indices = []
+    for row, value in enumerate(values):
+        if value != HIDDEN and str(value) not in index:
+            known = ", ".join(classes[:8])
+            raise DataError(
+                f"{name}: {split} row {row} has the label {value!r}, which never occurs in "
+                f"training (there: {known}{', …' if len(classes) > 8 else ''})"
+            )
+        indices.append(HIDDEN if value == HIDDEN else index[str(value)])
+    return indices

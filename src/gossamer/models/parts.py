@@ -1,0 +1,75 @@
+"""What a model is made of, by role: blocks, attention, body linear layers, units, head, embeddings.
+
+Everything is named by its module path, never held as a module: methods wrap modules in place, and a
+path stays true where a reference would go stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from torch import nn
+
+ROLES = ("query", "key", "value", "attention_output", "up", "down", "pooler")
+Role = Literal["query", "key", "value", "attention_output", "up", "down", "pooler"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The heads or the feed-forward neurons of one block: what structured pruning removes together.
+
+    Unit u owns the features u*size … (u+1)*size - 1 of every layer in `rows` (as output features)
+    and of every layer in `columns` (as input features).
+    """
+
+    kind: Literal["heads", "neurons"]
+    block: str  # path of the block
+    count: int  # units left
+    size: int  # features per unit
+    rows: tuple[str, ...]  # linear layers whose OUTPUT features belong to the units
+    columns: tuple[str, ...]  # linear layers whose INPUT features belong to the units
+    counters: tuple[tuple[str, str, int], ...] = ()  # (module path, attribute, amount per unit)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model's parts by role; every string is a module path.
+
+    `linear` holds the compressible layers of the body in execution order. `head` (what the task
+    added) and `embeddings` are not in it.
+    """
+
+    blocks: tuple[str, ...]
+    attention: tuple[str, ...]  # attention cores, one per block
+    linear: dict[str, Role]
+    units: tuple[Units, ...]
+    head: tuple[str, ...]
+    embeddings: tuple[str, ...]
+
+    def with_units(self, old: Units, new: Units) -> Parts:
+        """These parts with `old` replaced by `new`."""
+        return replace(self, units=tuple(new if one == old else one for one in self.units))
+
+
+def parts_of(model: nn.Module) -> Parts:
+    """The parts that the model's builder named."""
+    return cast(Parts, model.parts)
+
+
+def body_linears(model: nn.Module, roles: Collection[str] | None = None) -> dict[str, nn.Module]:
+    """The modules at the body's linear paths, in execution order: an `nn.Linear`, or what a method
+    has put in its place.
+
+    Args:
+        roles: only these roles (of `ROLES`); None: all. An unknown role is a ValueError.
+    """
+    unknown = set(roles or ()) - set(ROLES)
+    if unknown:
+        raise ValueError(f"no role {sorted(unknown)}: a body layer is one of {', '.join(ROLES)}")
+    return {
+        path: model.get_submodule(path)
+        for path, role in parts_of(model).linear.items()
+        if roles is None or role in roles
+    }

@@ -1,0 +1,61 @@
+"""What every evaluation shares: eval mode, no gradient, one pass, the model as it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.data.info import SplitName
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; every module gets back the mode it had (methods may keep some of
+    them in eval mode while the rest trains)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def predict(
+    model: nn.Module, task: Any, data: Any, split: SplitName, device: str | torch.device
+) -> tuple[Tensor, Tensor, float]:
+    """One pass over a split: (logits (rows, outputs) float32, labels (rows)) on the CPU, and the
+    mean loss per row, which does not depend on how rows fall into batches. The model is on `device`."""
+    logits, labels, total = [], [], 0.0
+    with inference(model):
+        for batch in data.batches(split):
+            batch = {name: value.to(device) for name, value in batch.items()}
+            output = task.forward(model, batch)
+            total += float(task.loss(batch, output)) * len(batch["labels"])
+            logits.append(output["logits"].float().cpu())
+            labels.append(batch["labels"].cpu())
+    rows = torch.cat(labels)
+    return torch.cat(logits), rows, total / len(rows)
+
+
+def inputs_of(batch: Any) -> dict[str, Tensor]:
+    """What the model sees of a batch: all but the labels."""
+    return {name: value for name, value in batch.items() if name != "labels"}
+
+
+def workloads(data: Any, batch_sizes: tuple[int, ...]) -> dict[str, dict[str, Tensor]]:
+    """name -> model inputs that speed and compute are measured on: real rows of the training split,
+    padded to the data set's max_length."""
+    return {f"batch {size}": inputs_of(data.sample(size)) for size in batch_sizes}
+
+
+def metric_problems(metric: str | None, offered: tuple[str, ...], name: str) -> list[str]:
+    """A line if `metric` is none of the data set's."""
+    if metric is None or metric in (*offered, "loss"):
+        return []
+    return [f"task.metric={metric}: {name} has {', '.join((*offered, 'loss'))}"]
