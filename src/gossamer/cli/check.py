@@ -1,0 +1,236 @@
+"""The first pass of every command: YAML only, no torch; all problems at once, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from gossamer.cli import choices, keys, validate
+from gossamer.cli.overrides import expand, parse, spell, sweep_problems
+from gossamer.cli.suggest import line
+from gossamer.cli.tree import SEVERAL, Tree
+from gossamer.cli.values import show
+from gossamer.errors import ConfigError
+
+
+@dataclass
+class Job:
+    """One run: what was typed for it, what it composes to, and what is wrong with that."""
+
+    overrides: list[str]
+    tree: Tree
+    composed: DictConfig | None = None  # with its hydra node
+    config: dict[str, Any] = field(default_factory=dict)  # resolved, plain, without it
+    twin: dict[str, Any] | None = None  # the resolved config of a twin given as overrides
+    twin_choices: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Command:
+    """A command line, checked: a single run has one job, a sweep any number."""
+
+    tree: Tree
+    multirun: bool
+    jobs: list[Job]
+    problems: list[str]
+    enumerated: bool = True  # False: another sweeper than Hydra's basic one invents the jobs
+
+
+def check(argv: Sequence[str]) -> list[str]:
+    """All problems of the first pass for the arguments of `gossamer [plan]`; [] if none."""
+    try:
+        return examine(get_args_parser().parse_args(spell(argv))).problems
+    except ConfigError as error:
+        return list(error.problems)
+
+
+def open_tree(args: argparse.Namespace) -> Tree:
+    """The tree that -cp, -cn, -cd and hydra.searchpath name. Raises ConfigError."""
+    searchpath = [each for each in args.overrides if each.startswith("hydra.searchpath=")]
+    try:
+        return Tree(args.config_path, args.config_name or "config", args.config_dir, searchpath)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(line("hydra.searchpath", None, str(error).splitlines()[0])) from error
+
+
+def examine(args: argparse.Namespace) -> Command:
+    """Check everything that YAML can tell about a command line; compose its jobs on the way."""
+    tree = open_tree(args)
+    overrides, broken = parse(args.overrides, tree)
+    fixed = [each for each in overrides if not each.is_sweep_override()]
+    first = examine_job([*fixed, *_meant_as_lists(overrides, tree)], tree)
+    mode = first.composed.hydra.mode if first.composed is not None else None
+    multirun = bool(args.multirun or mode == RunMode.MULTIRUN)
+    broken += sweep_problems(overrides, multirun=multirun)
+    if not multirun or broken or len(fixed) == len(overrides):
+        return Command(tree, multirun, [first], [*broken, *first.problems])
+    hydra_only = [each for each in fixed if each.is_hydra_override()]
+    params, basic = _sweeper(first.composed)
+    if not basic:
+        return Command(tree, multirun, [], first.problems, enumerated=False)
+    app = [each for each in overrides if not each.is_hydra_override()]
+    jobs = []
+    for texts in expand(app, params, tree):
+        parsed, broken = parse(texts, tree)
+        job = examine_job([*hydra_only, *parsed], tree)
+        job.problems = [*broken, *job.problems]
+        job.overrides = texts
+        jobs.append(job)
+    return Command(tree, multirun, jobs, _merge(jobs))
+
+
+def _meant_as_lists(overrides: Sequence[Override], tree: Tree) -> list[Override]:
+    """compression=a,b without -m is wrong, but the keys of both are not; with -m it is dropped."""
+    texts = [each.input_line or "" for each in overrides if each.key_or_group == SEVERAL]
+    swept = [text for text in texts if "," in text and "[" not in text and "(" not in text]
+    return parse([f"{SEVERAL}=[{text.partition('=')[2]}]" for text in swept], tree)[0]
+
+
+def _sweeper(composed: DictConfig | None) -> tuple[dict[str, str], bool]:
+    if composed is None:
+        return {}, True
+    sweeper = composed.hydra.sweeper
+    basic = str(sweeper.get("_target_", "")).endswith(".BasicSweeper")
+    return dict(sweeper.get("params") or {}), basic
+
+
+def _merge(jobs: list[Job]) -> list[str]:
+    """The problems of all jobs, each once; one that not all have names the first that has it."""
+    merged: dict[str, str] = {}
+    for job in jobs:
+        for problem in job.problems:
+            everywhere = all(problem in other.problems for other in jobs)
+            where = "" if everywhere else f" [in the job {shlex.join(job.overrides)}]"
+            merged.setdefault(problem, problem + where)
+    return list(merged.values())
+
+
+def examine_job(overrides: Sequence[Override], tree: Tree) -> Job:
+    """Compose one job and collect what is wrong with it."""
+    texts = [each.input_line or "" for each in overrides]
+    job = Job([t for t, o in zip(texts, overrides, strict=True) if not o.is_hydra_override()], tree)
+    choosing = [each for each in overrides if choices.is_choice(each, tree)]
+    setting = [each for each in overrides if not choices.is_choice(each, tree)]
+    valid: list[str] = []
+    for override in choosing:
+        if problem := choices.choice_problem(override, tree):
+            job.problems.append(problem)
+        else:
+            valid.append(override.input_line or "")
+    searchpath = [t for t in texts if t.startswith("hydra.searchpath=")]
+    try:
+        composed = tree.compose([*valid, *searchpath])
+    except Exception as error:  # a broken YAML file, or choices that do not go together
+        job.problems.append(_composition(error, valid, tree))
+        return job
+    for override in setting:
+        if problem := keys.apply(override, composed, tree):
+            job.problems.append(problem)
+    composed.hydra.overrides.task = list(job.overrides)
+    job.config = _resolved(composed, job)
+    wrong = {problem.split("=")[0].split(":")[0] for problem in job.problems}
+    for key, value, message in validate.problems(job.config, tree):
+        if key not in wrong:
+            job.problems.append(line(key, None if value is None else show(value), message))
+    _twin(job, overrides)
+    job.composed = composed
+    return job
+
+
+def _composition(error: Exception, valid: list[str], tree: Tree) -> str:
+    """One line for what Hydra could not compose, naming the choice that breaks it if one does."""
+    culprit = next((text for text in valid if not _composes([text], tree)), None)
+    if culprit is None and not _composes([], tree):
+        culprit = tree.name
+    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
+    return f"{culprit or ' '.join(valid)}: {' '.join(lines[:3]) or type(error).__name__}"
+
+
+def _composes(texts: list[str], tree: Tree) -> bool:
+    try:
+        tree.compose(texts)
+    except Exception:
+        return False
+    return True
+
+
+def _resolved(composed: DictConfig, job: Job) -> dict[str, Any]:
+    """The config as plain data, every interpolation resolved; keys that cannot be are problems."""
+    state = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(composed)
+    try:
+        return dict(_entries(composed, "", job.problems, skip=("hydra",)))
+    finally:
+        HydraConfig.instance().cfg = state
+
+
+def _entries(
+    node: DictConfig, path: str, problems: list[str], skip: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    for key in node:
+        if key not in skip:
+            try:
+                yield str(key), _plain(node[key], f"{path}{key}", problems)
+            except MissingMandatoryValue:
+                problems.append(line(f"{path}{key}", None, "must be given"))
+            except (
+                OmegaConfBaseException,
+                RecursionError,
+                ValueError,
+                TypeError,
+                OSError,
+            ) as error:
+                raw = node._get_node(key)
+                text = str(getattr(raw, "_value", lambda: None)())
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                problems.append(line(f"{path}{key}", text, f"cannot be resolved: {reason}"))
+
+
+def _plain(value: Any, path: str, problems: list[str]) -> Any:
+    if isinstance(value, DictConfig):
+        return dict(_entries(value, f"{path}.", problems))
+    if isinstance(value, ListConfig):
+        return [_plain(each, f"{path}.{index}", problems) for index, each in enumerate(value)]
+    return value
+
+
+def _twin(job: Job, overrides: Sequence[Override]) -> None:
+    """Compose the twin that `twin=[model=…]` names: the same job, dense, with these overrides."""
+    named = job.config.get("twin")
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        return
+    parsed, problems = parse(named, job.tree)
+    problems += sweep_problems(parsed, multirun=False)
+    for override in parsed:
+        top = override.key_or_group.partition(".")[0]
+        if top in (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "hydra"):
+            problems.append(f"{override.input_line}: a dense twin cannot change {top}")
+    if not problems:
+        kept = [
+            each
+            for each in overrides
+            if each.key_or_group.partition(".")[0] not in (SEVERAL, "twin")
+            and not each.is_hydra_override()
+        ]
+        dense, _ = parse([f"{SEVERAL}=none", "twin=continued"], job.tree)
+        twin = examine_job([*kept, *dense, *parsed], job.tree)
+        own = set(job.problems)
+        stray = f"{SEVERAL}."  # an experiment may set keys of the methods that the twin leaves out
+        problems = [p for p in twin.problems if p not in own and not p.startswith(stray)]
+        job.twin = {**twin.config, SEVERAL: {}}
+        if twin.composed is not None:
+            job.twin_choices = dict(twin.composed.hydra.runtime.choices)
+    job.problems += [f"twin: {problem}" for problem in problems]

@@ -1,0 +1,187 @@
+"""The composed tree against the signatures it will call: keys, types, targets, files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gossamer.cli.schema import REQUIRED, Argument, Signature, signature
+from gossamer.cli.source import MISSING, find
+from gossamer.cli.suggest import did_you_mean, nearest, one_of
+from gossamer.cli.tree import SEVERAL, Tree
+from gossamer.cli.values import ANY, Accepts, show
+
+SPECIAL = ("_target_", "_partial_")
+OPTIONAL = ("logger", "export", SEVERAL)  # slots that may be left empty
+NAMED = ("logger", SEVERAL)  # slots that may hold several nodes, by name
+Found = tuple[str, Any, str]  # (key, value, what is wrong)
+
+
+@dataclass(frozen=True)
+class Root:
+    """The keys of conf/config.yaml itself, and what they take."""
+
+    seed: int = 1
+    twin: Literal["continued", "base"] | list[str] = "continued"
+    rerun: bool = False
+    name: str | None = None
+    outputs: str = "outputs"
+
+
+def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
+    """Everything that is wrong with a resolved config (without its hydra node)."""
+    own = signature(f"{__name__}.Root")
+    assert own is not None
+    known = [*tree.root, *(slot for slot in tree.slots if slot in config)]
+    for key, value in config.items():
+        if key in tree.slots:
+            yield from _slot(key, value)
+        elif key not in tree.root:
+            yield key, value, f"no such key{did_you_mean(key, known)}; there are {one_of(known)}"
+        elif key in own.arguments:
+            yield from _argument(key, value, own.arguments[key])
+    name = config.get("name")
+    if isinstance(name, str) and (name in ("", ".", "..") or set(name) & set('/\\\0<>:"|?*')):
+        yield "name", name, "must be usable as the name of one folder, for example my-run"
+    seed = config.get("seed")
+    if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 2**63:
+        yield "seed", seed, "must be between 0 and 2^63 - 1"
+    for slot in tree.slots:
+        if slot in tree.root or slot == "experiment" or slot in OPTIONAL:
+            continue
+        if slot not in config:
+            choices = one_of(tree.options(slot))
+            yield slot, None, f"a run needs one; choose with {slot}=…: {choices}"
+
+
+def _slot(key: str, value: Any) -> Iterator[Found]:
+    if key in OPTIONAL and value in (None, {}):
+        return
+    if not isinstance(value, dict):
+        yield key, value, f"must be a choice ({key}=…) or a mapping with a _target_"
+    elif key == SEVERAL or (key in NAMED and "_target_" not in value):
+        for name, inner in value.items():
+            path = f"{key}.{name}"
+            if isinstance(inner, dict) and "_target_" in inner:
+                yield from node(path, inner)
+            elif isinstance(inner, dict) and key == SEVERAL and not name.startswith("_"):
+                yield path, inner, f"{name} is not chosen, so it has no keys; add {key}={name}"
+            else:
+                yield path, inner, "no such key: each entry must be a mapping with a _target_"
+    elif "_target_" not in value:
+        yield key, value, f"has no _target_; choose one with {key}=…"
+    else:
+        yield from node(key, value)
+
+
+def node(path: str, content: dict[str, Any]) -> Iterator[Found]:
+    """One mapping with a _target_: is it allowed, is it there, does it take these arguments?"""
+    from gossamer.targets import allowed, packages
+
+    target = content["_target_"]
+    key = f"{path}._target_"
+    if not isinstance(target, str):
+        yield key, target, "must be the dotted path of a class or function"
+        return
+    if not allowed(target):
+        yield (
+            key,
+            target,
+            f"not on the allow-list; accepted are names in {one_of(packages())}; "
+            f"to trust another package, set GOSSAMER_ALLOW_TARGETS={show(target.split('.')[0])}",
+        )
+        return
+    if find(target) == MISSING:
+        yield key, target, "there is no such class or function"
+        return
+    if not isinstance(content.get("_partial_", False), bool):
+        yield f"{path}._partial_", content["_partial_"], "accepted: true or false"
+    known = signature(target)
+    for name, value in content.items():
+        if name in SPECIAL:
+            continue
+        inner = f"{path}.{name}"
+        if known is None or (known.open and name not in known.arguments):
+            yield from _nested(inner, value)
+        elif name not in known.arguments:
+            yield inner, value, no_such_key(inner, path, known)
+        else:
+            yield from _argument(inner, value, known.arguments[name])
+    if known is not None and not content.get("_partial_", False):
+        for argument in known.arguments.values():
+            if argument.default is REQUIRED and argument.name not in content:
+                yield f"{path}.{argument.name}", None, f"must be given: {argument.accepts}"
+
+
+def no_such_key(key: str, parent: str, known: Signature) -> str:
+    keys = [f"{parent}.{name}" for name in known.arguments]
+    takes = one_of(known.arguments)
+    return f"no such key{did_you_mean(key, keys)}; {parent} takes {takes}"
+
+
+def _argument(key: str, value: Any, argument: Argument) -> Iterator[Found]:
+    accepts = argument.accepts
+    if isinstance(value, dict) and "_target_" in value:
+        yield from node(key, value)
+    elif not accepts.admits(value):
+        yield key, value, wrong_value(value, accepts)
+    elif isinstance(value, str) and _is_path(key, value, accepts):
+        yield from _file(key, value)
+    else:
+        yield from _nested(key, value)
+
+
+def wrong_value(value: Any, accepts: Accepts) -> str:
+    """What would be accepted instead, with the nearest literal or how to type a text."""
+    words = [str(each) for member in accepts.members() for each in member.literals]
+    hint = ""
+    if words and isinstance(value, str) and (near := nearest(value, words)):
+        hint = f", did you mean {near}?"
+    texts = any(member.kind in ("str", "path") for member in accepts.members())
+    if texts and isinstance(value, (int, float)):
+        hint = f"; to mean the text, quote it twice: '\"{show(value)}\"'"
+    if isinstance(value, float) and math.isnan(value):
+        hint = "; nan is not a number to work with"
+    return f"accepted: {accepts}{hint}"
+
+
+def _nested(key: str, value: Any) -> Iterator[Found]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield from node(key, value)
+            return
+        for name, inner in value.items():
+            yield from _nested(f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nested(f"{key}.{index}", inner)
+
+
+def _is_path(key: str, value: str, accepts: Accepts) -> bool:
+    """Does this text name a file or folder that must be there? Anything annotated Path, keys called
+    path, folder, file, and any text that is spelled like a local path."""
+    leaf = key.rsplit(".", 1)[-1]
+    if "." not in key or accepts is ANY:  # `outputs` and `name` are made by the run
+        return False
+    return (
+        any(member.kind == "path" for member in accepts.members())
+        or leaf in ("path", "folder", "file", "directory")
+        or leaf.endswith(("_path", "_folder", "_file", "_dir"))
+        or value.startswith(("/", "./", "../", "~/"))
+    )
+
+
+def _file(key: str, value: str) -> Iterator[Found]:
+    try:
+        path = Path(value).expanduser()
+        if path.exists():
+            return
+        names = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+        names, path = [], Path(value)
+    near = nearest(path.name, names)
+    hint = f", did you mean {path.parent / near}?" if near else ""
+    yield key, value, f"no such file or folder{hint}"
