@@ -1,0 +1,151 @@
+"""What a person sees when a run is done: dense against compressed, in one short table."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+NOISE = 0.05  # a latency that differs by less than this share is no difference
+NAMED = 6  # passed checks that are named before "and n more"
+
+Record = Mapping[str, Any]
+Row = tuple[str, str, str, str]
+
+
+def summary(record: Record, directory: str | Path) -> None:
+    """Print the end-of-run table of a finished run, its checks, and where the results lie."""
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal without ✓ is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(highlight=False, markup=False, emoji=False)
+    compressed = bool(methods(record))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    names = ("dense", "compressed", "change") if compressed else ("dense",)
+    for name in names:
+        table.add_column(name, justify="right")
+    for label, dense, small, change in rows(record):
+        cells = (dense, small, change) if compressed else (small,)
+        table.add_row(Text(label), *map(Text, cells))
+    console.print()
+    console.print(table)
+    for line in notes(record):
+        console.print(line, soft_wrap=True)
+    for line in check_lines(record["checks"]):
+        console.print(line, soft_wrap=True, style="red" if line.startswith("✗") else None)
+    console.print(f"record  {Path(directory) / 'record.json'}", soft_wrap=True)
+    console.print(f"model   {Path(directory) / 'export'}", soft_wrap=True)
+
+
+def methods(record: Record) -> list[str]:
+    """The compression methods of a run, in order; [] for a dense one."""
+    return [name for name in record["choices"]["compression"] if name != "none"]
+
+
+def rows(record: Record) -> Iterator[Row]:
+    """(label, dense, compressed, change) for every line of the table."""
+    quality, size, compute = record["quality"], record["size"], record["compute"]
+    primary = quality["primary"]
+    others = [name for name in quality["compressed"] if name != primary]
+    for name in [primary, *others]:
+        before, after = quality["dense"].get(name), quality["compressed"].get(name)
+        yield f"{quality['split']} {name}", metric(before), metric(after), difference(before, after)
+    dense_count = size.get("dense_parameters")
+    trained = share(size["trainable_parameters"], dense_count or size["parameters"])
+    yield "trainable parameters", "", f"{size['trainable_parameters']:,}", trained
+    yield (
+        "non-zero parameters",
+        "" if dense_count is None else f"{dense_count:,}",
+        f"{size['nonzero_parameters']:,}",
+        "" if dense_count is None else relative(dense_count, size["nonzero_parameters"]),
+    )
+    on_disk = size["dense_checkpoint_bytes"], size["checkpoint_bytes"]
+    yield "on disk, MB", *(f"{n / 1e6:,.2f}" for n in on_disk), relative(*on_disk)
+    macs = compute["macs_dense"], compute["macs_effective"]
+    yield "MACs per sample, executed", *map(amount, macs), relative(*macs)
+    if compute["macs_nonzero"] != compute["macs_effective"]:
+        macs = compute["macs_dense"], compute["macs_nonzero"]
+        yield "MACs of non-zeros, theoretical", *map(amount, macs), relative(*macs)
+    for entry in record["speed"]:
+        yield latency_row(entry)
+
+
+def latency_row(entry: Mapping[str, Any]) -> Row:
+    label = f"latency p50, {entry['workload']}"
+    if "skipped" in entry:
+        return label, "", "", f"not measured: {entry['skipped']}"
+    before, after = entry["dense"]["p50"], entry["compressed"]["p50"]
+    return label, f"{before:.2f} ms", f"{after:.2f} ms", speed_up(before, after)
+
+
+def speed_up(dense: float, compressed: float) -> str:
+    """In words: two measured latencies of the same unit, compared beyond the noise."""
+    if dense > compressed * (1 + NOISE):
+        return f"{dense / compressed:.2f}× faster"
+    if compressed > dense * (1 + NOISE):
+        return f"{compressed / dense:.2f}× slower"
+    return "no speed-up"
+
+
+def notes(record: Record) -> Iterator[str]:
+    """What must be known to read the table."""
+    budget = record["budget"]
+    if not methods(record):
+        yield "dense model; nothing was compressed"
+    elif not budget["pair_equal"]:
+        yield (
+            f"NOT AN EQUAL PAIR: {budget['total']} training steps, "
+            f"its dense twin {sum(budget['twin'])}"
+        )
+    if budget["unspent"]:
+        yield f"{budget['unspent']} steps of the budget unspent: no stage needs them"
+    modelled = record["compute"]["modelled"]
+    if modelled:
+        yield f"modelled by {modelled['by']}: {modelled['figure']}"
+    devices = {
+        (e["device"], e["dtype"], e["runtime"], e["threads"])
+        for e in record["speed"]
+        if "skipped" not in e
+    }
+    for device, dtype, runtime, threads in sorted(devices, key=str):
+        many = "" if threads is None else f", {threads} thread" + "s" * (threads != 1)
+        yield f"measured on {device}, {dtype}, {runtime}{many}"
+
+
+def check_lines(checks: list[Mapping[str, Any]]) -> Iterator[str]:
+    """One line for all checks that passed, one for each that failed."""
+    passed = [check["name"] for check in checks if check["passed"]]
+    if passed:
+        more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
+        plural = "s" * (len(passed) != 1)
+        yield f"✓ {len(passed)} check{plural} passed: {', '.join(passed[:NAMED])}{more}"
+    for check in checks:
+        if not check["passed"]:
+            yield f"✗ {check['name']}: {check['figure']}"
+
+
+def metric(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def difference(before: float | None, after: float | None) -> str:
+    return "" if before is None or after is None else f"{after - before:+.4f}"
+
+
+def relative(before: float, after: float) -> str:
+    return f"{100 * (after / before - 1):+.1f}%" if before else ""
+
+
+def share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.2f}% of the dense" if whole else ""
+
+
+def amount(count: float) -> str:
+    """A count with its SI prefix: 1.23 G."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= limit:
+            return f"{count / limit:.2f} {prefix}"
+    return f"{count:g}"
