@@ -1,0 +1,71 @@
+"""Peak memory of one forward pass, really observed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # proc(5): sets VmHWM to the current resident set
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers, each storage once."""
+    tensors = [*model.parameters(), *model.buffers()]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+def peak(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    """Bytes of the model plus the most that one pass `model(**inputs)` holds beyond it, or None and
+    why not. Inputs must be on the model's device; run the model once before (libraries allocate
+    workspaces at first use).
+
+    CUDA: the allocator's peak. Linux on the CPU: the rise of the process's peak resident set over
+    the pass, after freed pages were given back; other threads that allocate meanwhile would count
+    too, and pages that the pass can reuse from earlier ones are not seen. Elsewhere: None."""
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        return model_bytes(model) + _cuda_rise(model, inputs, device), None
+    if device.type != "cpu":
+        return None, f"no way to read the peak memory of a {device.type} device"
+    if not sys.platform.startswith("linux"):
+        return None, f"no way to reset the peak resident set on {sys.platform}"
+    try:
+        return model_bytes(model) + _resident_rise(model, inputs), None
+    except OSError as error:
+        return None, f"the kernel does not let this process reset its peak memory: {error}"
+
+
+def _cuda_rise(model: nn.Module, inputs: Mapping[str, Any], device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    with torch.inference_mode():
+        model(**inputs)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _resident_rise(model: nn.Module, inputs: Mapping[str, Any]) -> int:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)  # memory that the allocator keeps for later would hide what the pass takes
+    CLEAR.write_text(RESET_PEAK)
+    before = _kibibytes("VmRSS")
+    with torch.inference_mode():
+        model(**inputs)
+    return max(0, _kibibytes("VmHWM") - before) * 1024
+
+
+def _kibibytes(field: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise OSError(f"{STATUS} has no {field}")

@@ -1,0 +1,170 @@
+"""Measured latency, throughput and peak memory: several models in one interleaved run.
+
+A machine is not the same at two moments: clocks, neighbours and caches drift. So the models take
+turns call by call, in an order that alternates, and every drift meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.measure import memory
+
+RUNTIME = f"torch {torch.__version__} eager"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each timed call of one model on one workload."""
+
+    seconds: tuple[float, ...]
+    rows: int  # samples in a call
+
+    @property
+    def latency_ms(self) -> dict[str, float]:
+        return {
+            "p50": 1e3 * _quantile(self.seconds, 0.5),
+            "p95": 1e3 * _quantile(self.seconds, 0.95),
+        }
+
+    @property
+    def throughput_per_second(self) -> float:
+        """Samples per second over all timed calls."""
+        return self.rows * len(self.seconds) / sum(self.seconds)
+
+
+def interleaved(
+    models: Mapping[str, nn.Module],
+    inputs: Mapping[str, Any],
+    *,
+    warmup: int = 3,
+    repeats: int = 30,
+    seconds: float = 20.0,
+    least: int = 5,
+) -> dict[str, Timing]:
+    """Time `model(**inputs)` of every model, taking turns, in eval mode and inference mode.
+
+    `repeats` timed calls of each model after `warmup` calls, fewer (but not below `least`) once
+    `seconds` have passed. Models and inputs must be on one device. On CUDA a call is timed by
+    events around it and waited for; elsewhere by the clock."""
+    timed = _timer(next(iter(models.values())))
+    calls = {name: _call(model, inputs) for name, model in models.items()}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    with torch.inference_mode():
+        for call in calls.values():
+            for _ in range(warmup):
+                timed(call)
+        began = time.perf_counter()
+        for turn in range(repeats):
+            if turn >= least and time.perf_counter() - began > seconds:
+                break
+            order = list(calls) if turn % 2 == 0 else list(calls)[::-1]
+            for name in order:
+                taken[name].append(timed(calls[name]))
+    rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor))
+    return {name: Timing(tuple(times), rows) for name, times in taken.items()}
+
+
+def speed(
+    dense: nn.Module,
+    compressed: nn.Module,
+    workloads: Mapping[str, Mapping[str, Any]],
+    *,
+    device: str | torch.device = "cpu",
+    warmup: int = 3,
+    repeats: int = 30,
+    seconds: float = 20.0,
+) -> list[dict[str, Any]]:
+    """The record's `speed`: one entry per workload (name -> inputs), dense twin and compressed
+    model in one interleaved run on `device`, to which both are moved."""
+    device = torch.device(device)
+    models = {"dense": dense.to(device).eval(), "compressed": compressed.to(device).eval()}
+    entries = []
+    for name, inputs in workloads.items():
+        given = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        timings = interleaved(models, given, warmup=warmup, repeats=repeats, seconds=seconds)
+        entry: dict[str, Any] = {
+            "device": device_name(device),
+            "dtype": _dtype(compressed),
+            "workload": name,
+            "batch_size": timings["dense"].rows,
+            "threads": torch.get_num_threads(),
+            "warmup": warmup,
+            "repeats": len(timings["dense"].seconds),
+            "skipped": None,
+        }
+        for side, model in models.items():
+            peak, why = memory.peak(model, given)
+            entry[side] = {
+                "runtime": RUNTIME,
+                "latency_ms": timings[side].latency_ms,
+                "throughput_per_second": timings[side].throughput_per_second,
+                "peak_memory_bytes": peak,
+                "peak_memory_skipped": why,
+            }
+        entries.append(entry)
+    return entries
+
+
+def device_name(device: str | torch.device = "cpu") -> str:
+    """What the device calls itself, e.g. "NVIDIA H100 80GB HBM3" or the processor's model name."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine() or "cpu"
+
+
+def _call(model: nn.Module, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+    return lambda: model(**inputs)
+
+
+def _timer(model: nn.Module) -> Callable[[Callable[[], Any]], float]:
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        return _by_clock
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def by_events(call: Callable[[], Any]) -> float:
+        torch.cuda.synchronize(device)
+        begin.record()
+        call()
+        end.record()
+        torch.cuda.synchronize(device)
+        return begin.elapsed_time(end) / 1e3
+
+    return by_events
+
+
+def _by_clock(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _quantile(values: tuple[float, ...], q: float) -> float:
+    if len(values) == 1:
+        return values[0]
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return cuts[round(100 * q) - 1]
+
+
+def _dtype(model: nn.Module) -> str:
+    kinds = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    return "+".join(sorted(kinds))
