@@ -145,6 +145,7 @@ def test_nonzero_macs_need_values():
 def test_the_ledger_is_per_sample_and_keeps_theory_and_execution_apart():
     dense, model = nn.Linear(4, 4), nn.Linear(4, 3)
     model.weight.data[0] = 0
-    ledger = compute(dense, model, {"input": torch.ones(5, 4)})
+    ledger = compute(dense, model, {"input": torch.ones(5, 4)}, "five")
     assert (ledger["macs_dense"], ledger["macs_effective"], ledger["macs_nonzero"]) == (16, 12, 8)
-    assert ledger["modelled"] is None and torch.__version__ in ledger["counted_by"]
+    assert ledger["modelled"] is None and ledger["workload"] == "five"
+    assert torch.__version__ in ledger["counted_by"]

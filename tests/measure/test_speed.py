@@ -72,15 +72,14 @@ def test_quantiles_and_throughput_by_hand():
 
 def check_entries(entries, device):
     assert [entry["workload"] for entry in entries] == ["batch 1", "batch 4"]
-    assert [entry["batch_size"] for entry in entries] == [1, 4]
     for entry in entries:
         assert entry["device"] == device_name(device) and entry["dtype"] == "float32"
-        assert entry["threads"] == torch.get_num_threads() and entry["repeats"] == 5
+        assert entry["threads"] == torch.get_num_threads()
         for side, mebibytes in (("dense", 48), ("compressed", 24)):
             figures = entry[side]
-            assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"]
+            assert 0 < figures["p50"] <= figures["p95"]
+            assert figures["throughput"] > 0
             assert figures["peak_memory_bytes"] == pytest.approx((mebibytes + 1) << 20, rel=0.1)
-            assert figures["peak_memory_skipped"] is None
 
 
 WORKLOADS = {"batch 1": {"x": torch.ones(1, 2)}, "batch 4": X}

@@ -124,6 +124,13 @@ def load(
     return model.requires_grad_(False).eval().to(device)
 
 
+class Bundle:
+    """The choice `export=default`: this folder, as an object with the two functions above."""
+
+    save = staticmethod(save)
+    load = staticmethod(load)
+
+
 def facts(directory: str | Path) -> list[Fact]:
     """The ledger that was exported with the model, so that it can be measured again later."""
     rows = _manifest(Path(directory))["facts"]

@@ -68,8 +68,11 @@ def macs_nonzero(model: nn.Module, inputs: Mapping[str, Any]) -> int:
     return counter.get_total_flops() // 2 - zeros.macs
 
 
-def compute(dense: nn.Module, model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The record's `compute`: MACs per sample (one row of `inputs`) of the twin and of the model.
+def compute(
+    dense: nn.Module, model: nn.Module, inputs: Mapping[str, Any], workload: str
+) -> dict[str, Any]:
+    """The record's `compute`: MACs per sample (one row of `inputs`) of the twin and of the model;
+    `workload` is the inputs' name.
 
     `macs_effective` is what the finished model is counted to execute here: removed heads and
     neurons are gone from it, zeros inside a dense product are not."""
@@ -79,6 +82,7 @@ def compute(dense: nn.Module, model: nn.Module, inputs: Mapping[str, Any]) -> di
         "macs_effective": macs(model, inputs).total // rows,
         "macs_nonzero": macs_nonzero(model, inputs) // rows,
         "counted_by": COUNTED_BY,
+        "workload": workload,
         "modelled": None,
     }
 

@@ -88,30 +88,21 @@ def speed(
     model in one interleaved run on `device`, to which both are moved."""
     device = torch.device(device)
     models = {"dense": dense.to(device).eval(), "compressed": compressed.to(device).eval()}
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name, inputs in workloads.items():
         given = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
         timings = interleaved(models, given, warmup=warmup, repeats=repeats, seconds=seconds)
-        entry: dict[str, Any] = {
-            "device": device_name(device),
-            "dtype": _dtype(compressed),
-            "workload": name,
-            "batch_size": timings["dense"].rows,
-            "threads": torch.get_num_threads(),
-            "warmup": warmup,
-            "repeats": len(timings["dense"].seconds),
-            "skipped": None,
-        }
-        for side, model in models.items():
-            peak, why = memory.peak(model, given)
-            entry[side] = {
+        sides = {side: _figures(models[side], given, timings[side]) for side in models}
+        entries.append(
+            {
+                "workload": name,
+                "device": device_name(device),
+                "dtype": _dtype(compressed),
                 "runtime": RUNTIME,
-                "latency_ms": timings[side].latency_ms,
-                "throughput_per_second": timings[side].throughput_per_second,
-                "peak_memory_bytes": peak,
-                "peak_memory_skipped": why,
+                "threads": torch.get_num_threads(),
+                **sides,
             }
-        entries.append(entry)
+        )
     return entries
 
 
@@ -129,6 +120,15 @@ def device_name(device: str | torch.device = "cpu") -> str:
         )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine() or "cpu"
+
+
+def _figures(model: nn.Module, inputs: Mapping[str, Any], timing: Timing) -> dict[str, Any]:
+    """Latency in ms, throughput in samples per second, peak memory in bytes (None: unknown)."""
+    return {
+        **timing.latency_ms,
+        "throughput": timing.throughput_per_second,
+        "peak_memory_bytes": memory.peak(model, inputs)[0],
+    }
 
 
 def _call(model: nn.Module, inputs: Mapping[str, Any]) -> Callable[[], Any]:
