@@ -5,10 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 NOISE = 0.05  # a latency that differs by less than this share is no difference
 NAMED = 6  # passed checks that are named before "and n more"
 
@@ -18,6 +14,10 @@ Row = tuple[str, str, str, str]
 
 def summary(record: Record, directory: str | Path) -> None:
     """Print the end-of-run table of a finished run, its checks, and where the results lie."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     if hasattr(sys.stdout, "reconfigure"):  # a terminal without ✓ is no reason to fail
         sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False, markup=False, emoji=False)
@@ -97,8 +97,8 @@ def notes(record: Record) -> Iterator[str]:
         yield "dense model; nothing was compressed"
     elif not budget["pair_equal"]:
         yield (
-            f"NOT AN EQUAL PAIR: {budget['total']} training steps, "
-            f"its dense twin {sum(budget['twin'])}"
+            f"not an equal pair: {budget['total']} training steps here, "
+            f"{sum(budget['twin'])} of the dense model"
         )
     if budget["unspent"]:
         yield f"{budget['unspent']} steps of the budget unspent: no stage needs them"
