@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -44,26 +46,35 @@ class Command:
     multirun: bool
     jobs: list[Job]
     problems: list[str]
+    base: DictConfig | None = None  # what is fixed in all jobs, composed
     enumerated: bool = True  # False: another sweeper than Hydra's basic one invents the jobs
 
 
 def check(argv: Sequence[str]) -> list[str]:
     """All problems of the first pass for the arguments of `gossamer [plan]`; [] if none."""
     try:
-        return examine(get_args_parser().parse_args(spell(argv))).problems
+        return examine(arguments(argv)).problems
     except ConfigError as error:
         return list(error.problems)
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own flags and the overrides, in any order. argparse exits with 2 on unknown flags."""
+    return get_args_parser().parse_intermixed_args(spell(argv))
 
 
 def open_tree(args: argparse.Namespace) -> Tree:
     """The tree that -cp, -cn, -cd and hydra.searchpath name. Raises ConfigError."""
     searchpath = [each for each in args.overrides if each.startswith("hydra.searchpath=")]
     try:
-        return Tree(args.config_path, args.config_name or "config", args.config_dir, searchpath)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(line("hydra.searchpath", None, str(error).splitlines()[0])) from error
+        with warnings.catch_warnings(action="ignore"):  # a missing search path is an error below
+            tree = Tree(args.config_path, args.config_name or "config", args.config_dir, searchpath)
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(searchpath)}: {str(error).splitlines()[0]}") from error
+    for source in tree.repository.get_sources():
+        if source.provider.startswith("hydra.searchpath") and not source.available():
+            raise ConfigError(f"hydra.searchpath={source.path}: no such folder or package")
+    return tree
 
 
 def examine(args: argparse.Namespace) -> Command:
@@ -76,11 +87,11 @@ def examine(args: argparse.Namespace) -> Command:
     multirun = bool(args.multirun or mode == RunMode.MULTIRUN)
     broken += sweep_problems(overrides, multirun=multirun)
     if not multirun or broken or len(fixed) == len(overrides):
-        return Command(tree, multirun, [first], [*broken, *first.problems])
+        return Command(tree, multirun, [first], [*broken, *first.problems], first.composed)
     hydra_only = [each for each in fixed if each.is_hydra_override()]
     params, basic = _sweeper(first.composed)
     if not basic:
-        return Command(tree, multirun, [], first.problems, enumerated=False)
+        return Command(tree, multirun, [], first.problems, first.composed, enumerated=False)
     app = [each for each in overrides if not each.is_hydra_override()]
     jobs = []
     for texts in expand(app, params, tree):
@@ -89,7 +100,7 @@ def examine(args: argparse.Namespace) -> Command:
         job.problems = [*broken, *job.problems]
         job.overrides = texts
         jobs.append(job)
-    return Command(tree, multirun, jobs, _merge(jobs))
+    return Command(tree, multirun, jobs, _merge(jobs), first.composed)
 
 
 def _meant_as_lists(overrides: Sequence[Override], tree: Tree) -> list[Override]:
@@ -181,11 +192,12 @@ def _entries(
     node: DictConfig, path: str, problems: list[str], skip: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
     for key in node:
-        if key not in skip:
+        name = str(key)
+        if name not in skip:
             try:
-                yield str(key), _plain(node[key], f"{path}{key}", problems)
+                yield name, _plain(node[key], f"{path}{name}", problems)
             except MissingMandatoryValue:
-                problems.append(line(f"{path}{key}", None, "must be given"))
+                problems.append(line(f"{path}{name}", None, "must be given"))
             except (
                 OmegaConfBaseException,
                 RecursionError,
@@ -196,7 +208,7 @@ def _entries(
                 raw = node._get_node(key)
                 text = str(getattr(raw, "_value", lambda: None)())
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                problems.append(line(f"{path}{key}", text, f"cannot be resolved: {reason}"))
+                problems.append(line(f"{path}{name}", text, f"cannot be resolved: {reason}"))
 
 
 def _plain(value: Any, path: str, problems: list[str]) -> Any:

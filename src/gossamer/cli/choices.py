@@ -83,13 +83,18 @@ def _value_problem(override: Override, tree: Tree) -> str | None:
             text = show(name)
             hint = did_you_mean(text, options)
             which = f": {text}" if isinstance(value, list) else ""
-            return wrong(f"no such {group}{which}{hint}; accepted: {one_of(options)}")
-    repeated = sorted({name for name in names if names.count(name) > 1})
+            more = "; plugins bring others, e.g. hydra-submitit-launcher" if _plugged(group) else ""
+            return wrong(f"no such {group}{which}{hint}; accepted: {one_of(options)}{more}")
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         return wrong(f"{repeated[0]} is named twice")
     if len(names) > 1 and "none" in names:
         return wrong("none stands alone; leave it out of the list")
     return None
+
+
+def _plugged(group: str) -> bool:
+    return group in ("hydra/launcher", "hydra/sweeper")
 
 
 def _example(group: str, value: Any) -> str:

@@ -65,7 +65,7 @@ def _walk(config: DictConfig, key: str) -> tuple[str, str | None]:
     for part in _parts(key):
         inside = False
         if isinstance(found, DictConfig) and not _is_special(found):
-            inside = part in found._content  # also for keys whose value is ??? or null
+            inside = part in dict(found._content)  # type: ignore[arg-type]  # also for keys whose value is ??? or null
         elif isinstance(found, ListConfig) and not found._is_none():
             inside = part.isdecimal() and int(part) < len(found)
         if not inside:

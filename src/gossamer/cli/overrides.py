@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
+from gossamer.cli import COMMANDS
 from gossamer.cli.suggest import did_you_mean, line
 from gossamer.cli.tree import SEVERAL, Tree
 
-COMMANDS = ("plan", "list", "resume", "bench", "compare")
 MOST_JOBS = 10_000
 
 
@@ -58,6 +58,8 @@ def parse(texts: Sequence[str], tree: Tree) -> tuple[list[Override], list[str]]:
 
 def _syntax(text: str, parser: OverridesParser) -> str:
     key, equals, value = text.partition("=")
+    if not equals and text in COMMANDS:
+        return line(text, None, f"a command comes first: gossamer {text} …")
     if not equals:
         hint = did_you_mean(text, COMMANDS)
         return line(text or "''", None, f"neither a command nor key=value{hint}")

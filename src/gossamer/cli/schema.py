@@ -111,7 +111,7 @@ def _field_default(value: ast.expr | None, module: Module) -> tuple[Any] | None:
         if "default" in options:
             return (literal(options["default"], module),)
         if "default_factory" in options:
-            made = {"list": [], "dict": {}, "tuple": ()}
+            made: dict[str, Any] = {"list": [], "dict": {}, "tuple": ()}
             return (made.get(ast.unparse(options["default_factory"]), UNKNOWN),)
         return (REQUIRED,)
     return (literal(value, module),)

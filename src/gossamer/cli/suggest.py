@@ -16,7 +16,7 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def nearest_key(key: str, keys: Iterable[str]) -> str | None:
-    """The dotted key that was probably meant: a neighbour, else one with (nearly) the same last part
+    """The dotted key that was probably meant: a neighbour, else one with nearly the same last part
     (`lr` finds trainer.lr), else one elsewhere that is spelled alike as a whole."""
     listed = list(keys)
     parent, _, leaf = key.rpartition(".")

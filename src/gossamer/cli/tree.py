@@ -77,15 +77,20 @@ class Tree:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     @cached_property
-    def slots(self) -> list[str]:
-        """The groups of the primary config's defaults list, in its order."""
+    def defaults(self) -> dict[str, Any]:
+        """The groups of the primary config's defaults list, in its order, and their choices."""
         primary = self.repository.load_config(self.name)
         assert primary is not None
-        return [
-            default.group
+        return {
+            default.group: default.value
             for default in primary.defaults_list or []
             if isinstance(default, GroupDefault) and default.group and not default.override
-        ]
+        }
+
+    @property
+    def slots(self) -> list[str]:
+        """The groups that a run chooses from."""
+        return list(self.defaults)
 
     @cached_property
     def root(self) -> dict[str, Any]:

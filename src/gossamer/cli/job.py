@@ -1,0 +1,51 @@
+"""One run in this process, from one resolved file: python -m gossamer.cli.job CONFIG.yaml
+
+The jobs of a sweep are started like this, each in a fresh process, so that none inherits another's
+globals, allocator or loggers, and so that a multi-process trainer restarts one run, not the sweep.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gossamer.errors import MISCONFIGURED, PREEMPTED, GossamerError
+
+
+def execute(config: Mapping[str, Any]) -> int:
+    """Run a frozen config; the exit status. Errors of the family are printed as lines; a bug keeps
+    its traceback."""
+    from gossamer.run import run
+
+    try:
+        return run(config)
+    except GossamerError as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on in {config['directory']}", file=sys.stderr)
+        return PREEMPTED
+
+
+def complain(error: GossamerError) -> int:
+    """Print an error, one line for each problem, and give its exit status."""
+    print(error, file=sys.stderr)
+    return error.status
+
+
+def main(argv: list[str]) -> int:
+    from gossamer.cli.frozen import read
+
+    if len(argv) != 1:
+        print("usage: python -m gossamer.cli.job CONFIG.yaml", file=sys.stderr)
+        return MISCONFIGURED
+    try:
+        config = read(Path(argv[0]))
+    except GossamerError as error:
+        return complain(error)
+    return execute(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
