@@ -2,17 +2,17 @@
 `gossamer compare` may take in all."""
 
 import math
-import statistics
 from collections.abc import Sequence
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
     """Mean, and half the width of its t interval; None for a single value, which has none."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
         return mean, None
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return mean, error * t_quantile(level, len(values) - 1)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    return mean, math.sqrt(variance / count) * t_quantile(level, count - 1)
 
 
 def t_quantile(level: float, freedom: int) -> float:

@@ -62,13 +62,13 @@ def rows(record: Record) -> Iterator[Row]:
         f"{size['nonzero_parameters']:,}",
         "" if dense_count is None else relative(dense_count, size["nonzero_parameters"]),
     )
-    on_disk = size["dense_checkpoint_bytes"], size["checkpoint_bytes"]
-    yield "on disk, MB", *(f"{n / 1e6:,.2f}" for n in on_disk), relative(*on_disk)
-    macs = compute["macs_dense"], compute["macs_effective"]
-    yield "MACs per sample, executed", *map(amount, macs), relative(*macs)
-    if compute["macs_nonzero"] != compute["macs_effective"]:
-        macs = compute["macs_dense"], compute["macs_nonzero"]
-        yield "MACs of non-zeros, theoretical", *map(amount, macs), relative(*macs)
+    before, after = size["dense_checkpoint_bytes"], size["checkpoint_bytes"]
+    yield "on disk, MB", f"{before / 1e6:,.2f}", f"{after / 1e6:,.2f}", relative(before, after)
+    before, after = compute["macs_dense"], compute["macs_effective"]
+    yield "MACs per sample, executed", amount(before), amount(after), relative(before, after)
+    if (theory := compute["macs_nonzero"]) != after:
+        label = "MACs of non-zeros, theoretical"
+        yield label, amount(before), amount(theory), relative(before, theory)
     for entry in record["speed"]:
         yield latency_row(entry)
 
@@ -78,15 +78,17 @@ def latency_row(entry: Mapping[str, Any]) -> Row:
     if "skipped" in entry:
         return label, "", "", f"not measured: {entry['skipped']}"
     before, after = entry["dense"]["p50"], entry["compressed"]["p50"]
-    return label, f"{before:.2f} ms", f"{after:.2f} ms", speed_up(before, after)
+    return label, f"{before:.2f} ms", f"{after:.2f} ms", speed_up(before / after)
 
 
-def speed_up(dense: float, compressed: float) -> str:
-    """In words: two measured latencies of the same unit, compared beyond the noise."""
-    if dense > compressed * (1 + NOISE):
-        return f"{dense / compressed:.2f}× faster"
-    if compressed > dense * (1 + NOISE):
-        return f"{compressed / dense:.2f}× slower"
+def speed_up(ratio: float | None) -> str:
+    """In words: dense latency / compressed latency, told only beyond the noise."""
+    if ratio is None:
+        return ""
+    if ratio > 1 + NOISE:
+        return f"{ratio:.2f}× faster"
+    if ratio < 1 / (1 + NOISE):
+        return f"{1 / ratio:.2f}× slower"
     return "no speed-up"
 
 

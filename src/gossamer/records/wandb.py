@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -126,13 +127,13 @@ class Wandb:
             print(f"wandb offline; to upload: wandb sync {place}", file=sys.stderr)
 
     def _mode(self, wandb: Any) -> Literal["online", "offline", "disabled"]:
-        import os
-
-        asked = self.mode
+        asked: str = self.mode
         if asked == "auto":
             asked = os.environ.get("WANDB_MODE", "auto")
-        if asked in ("offline", "disabled"):
-            return asked
+        if asked == "disabled":
+            return "disabled"
+        if asked in ("offline", "dryrun"):
+            return "offline"
         keyed = bool(wandb.api.api_key)
         if asked == "online" and not keyed:
             raise ConfigError(
