@@ -69,7 +69,7 @@ def grebsmo(
     entries: int,
     generator: Generator,
     *,
-    increment: int = 4,
+    increment: int = 1,
     inner: int = 10,
     tolerance: float = 1e-3,
 ) -> Decomposition:
@@ -93,16 +93,14 @@ def grebsmo(
         add = min(increment, rank - V.shape[0])
         mix = torch.randn(add, out, generator=generator, device=generator.device, dtype=W.dtype)
         V = torch.cat([V, mix.to(W.device) @ missing])
-        before = float("inf")
-        for _ in range(inner):
+        for step in range(inner):
             U = torch.linalg.qr((W - S) @ V.T).Q  # (out, k)
             V = U.T @ (W - S)  # (k, in)
             rest = W - U @ V
             S = _largest(rest, entries)
             errors.append(float((rest - S).norm()))
-            if before - errors[-1] <= tolerance * before:
+            if step and errors[-2] - errors[-1] <= tolerance * errors[-2]:
                 break
-            before = errors[-1]
         if errors[-1] <= rounding:
             break
     return Decomposition(U, V, S, tuple(errors))
