@@ -91,7 +91,7 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
     from gossamer.journal import Journal
     from gossamer.progress import Display
     from gossamer.records.metrics import Metrics
-    from gossamer.result import finish
+    from gossamer.result import Finished, finish
 
     experiment = plan.checked(config)
     prepare_torch(experiment.training)
@@ -122,10 +122,16 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
         else:  # the dense model is the result
             model, rows = twin.model(watch), []
         experiment.finalize(model)
-        result = finish(experiment, model, twin, aside, directory, display)
+        result = finish(Finished(experiment, model, twin, directory, aside, display.say), rows)
         record = {
             **_head(config, directory, started, "done"),
-            "budget": {**asdict(budget)},
+            "budget": asdict(budget)
+            | {
+                "twin": list(budget.twin),
+                "total": budget.total,
+                "pair_equal": budget.pair_equal and paired is experiment,
+                "teacher_passes": sum(row["teacher_passes"] for row in rows),
+            },
             "stages": rows,
             **result,
         }
@@ -168,12 +174,14 @@ def _describe(config: Mapping[str, Any], directory: Path) -> None:
     """The run directory explains itself: configuration, overrides, environment, code."""
     import yaml
 
+    from gossamer.measure.speed import device_name
+
     (directory / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     (directory / "overrides.yaml").write_text(yaml.safe_dump(config["overrides"]))
     environment = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processor": processor(),
+        "processor": device_name(),
         "cpus": os.cpu_count(),
         "packages": {dist.name: dist.version for dist in metadata.distributions()},
     }
@@ -199,16 +207,10 @@ def git_state() -> tuple[dict[str, Any], str]:
     return {"commit": commit or None, "dirty": bool(changes) if commit else None}, changes
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):
-        return platform.processor() or platform.machine()
-
-
 def _head(config: Mapping[str, Any], directory: Path, started: str, status: str) -> dict[str, Any]:
     """What every record begins with, finished or not."""
+    from gossamer.measure.speed import device_name
+
     return {
         "schema": records.SCHEMA,
         "id": f"{config['digest'][:12]}-s{config['seed']}",
@@ -221,7 +223,7 @@ def _head(config: Mapping[str, Any], directory: Path, started: str, status: str)
         "config_digest": config["digest"],
         "git": git_state()[0],
         "host": platform.node(),
-        "device": processor(),
+        "device": device_name(),
         "versions": {name: _version(name) for name in PACKAGES},
         "choices": {key: config["choices"][key] for key in CHOICES},
     }

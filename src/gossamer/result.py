@@ -1,0 +1,139 @@
+"""From a finished model to the facts of its record: export, reload, prove, evaluate, measure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossamer import proof
+from gossamer.contract import Check, Fact
+from gossamer.dense import Dense
+from gossamer.export import bundle
+from gossamer.measure import compute, size, speed
+from gossamer.stages import Experiment, Watch
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model that went through its stages, where its run is, and whom to tell."""
+
+    experiment: Experiment
+    model: nn.Module
+    twin: Dense
+    directory: Path
+    watch: Watch
+    say: Callable[[str], None]
+
+
+def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The record's quality, size, compute, speed, layers, checks and artifacts.
+
+    Everything is read off the model that was reloaded from the exported files. Raises TargetError
+    before anything is reported if a check fails."""
+    experiment, folder = run.experiment, run.directory / "export"
+    facts = {name: method.ledger(run.model) for name, method in experiment.methods.items()}
+    artifacts = bundle.save(
+        run.model,
+        folder,
+        builder=experiment.nodes["model"],
+        info=experiment.data.info,
+        tokenizer=experiment.tokenizer,
+        facts=[fact for mine in facts.values() for fact in mine],
+        fresh=experiment.unprepared(),
+    )
+    loaded = bundle.load(folder)
+    facts = {name: method.ledger(loaded) for name, method in experiment.methods.items()}
+    checks = _checks(run, loaded, facts)
+    proof.demand(checks, facts)
+    run.say("checked: " + ", ".join(check.name for check in checks))
+
+    twin_folder, twin_quality = run.twin.exported(run.watch)
+    device = experiment.training.device()
+    run.say("evaluating the exported model on the test split")
+    quality = experiment.task.evaluate(
+        loaded.to(device), experiment.data, "test", bundle.load(twin_folder, device), device=device
+    )
+    primary, direction = experiment.task.primary(experiment.data.info)
+    run.say("measuring the exported model and its dense twin, in turns")
+    return {
+        "quality": {
+            "dense": twin_quality,
+            "compressed": quality,
+            "primary": primary,
+            "direction": direction,
+            "split": "test",
+        },
+        **_ledgers(run, loaded.cpu(), bundle.load(twin_folder), facts, rows),
+        "checks": [asdict(check) for check in checks],
+        "artifacts": artifacts,
+    }
+
+
+def _checks(run: Finished, loaded: nn.Module, facts: Mapping[str, list[Fact]]) -> list[Check]:
+    experiment = run.experiment
+    sample = experiment.data.sample(4)
+    actors = [experiment.builder, experiment.task, *experiment.methods.values()]
+    return [
+        *proof.reload_checks(
+            run.model, loaded, _logits(run, run.model, sample), _logits(run, loaded, sample)
+        ),
+        *proof.held_checks(run.model, loaded),
+        *proof.density_checks(facts),
+        *(
+            check
+            for actor in actors
+            if hasattr(actor, "verify")
+            for check in actor.verify(loaded, run.model)
+        ),
+    ]
+
+
+@torch.no_grad()
+def _logits(run: Finished, model: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:
+    return run.experiment.task.forward(model.eval(), sample)["logits"]
+
+
+def _ledgers(
+    run: Finished,
+    loaded: nn.Module,
+    twin: nn.Module,
+    facts: Mapping[str, list[Fact]],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    experiment = run.experiment
+    workloads = experiment.task.workloads(experiment.data)
+    first = next(iter(workloads))
+    merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
+    trained = max((row["trainable_parameters"] for row in rows), default=None)
+    return {
+        "size": size.size(
+            loaded,
+            twin,
+            [fact for _, fact in merged.values()],
+            trainable=size.parameters(twin) if trained is None else trained,
+            directory=run.directory / "export",
+            dense_directory=run.twin.directory / "export",
+        ),
+        "compute": compute.compute(twin, loaded, workloads[first], first),
+        "speed": measure_speed(experiment, twin, loaded, workloads),
+        "layers": [
+            {**asdict(fact), "shape": list(fact.shape), "method": name}
+            for name, fact in merged.values()
+        ],
+    }
+
+
+def measure_speed(
+    experiment: Experiment,
+    twin: nn.Module,
+    loaded: nn.Module,
+    workloads: Mapping[str, Mapping[str, Tensor]],
+) -> list[dict[str, Any]]:
+    """Latency on the CPU, and on the accelerator if the run used one."""
+    devices = dict.fromkeys(["cpu", experiment.training.device().type])
+    return [
+        entry for device in devices for entry in speed.speed(twin, loaded, workloads, device=device)
+    ]
