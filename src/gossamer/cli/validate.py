@@ -161,10 +161,10 @@ def _nested(key: str, value: Any) -> Iterator[Found]:
 
 
 def _is_path(key: str, value: str, accepts: Accepts) -> bool:
-    """Does this text name a file or folder that must be there? Anything annotated Path, keys called
-    path, folder, file, and any text that is spelled like a local path."""
+    """Does this text name a file or folder that must be there? What is annotated Path, keys called
+    path, folder, file, and texts spelled like a local path; but not what a run makes itself."""
     leaf = key.rsplit(".", 1)[-1]
-    if "." not in key or accepts is ANY:  # `outputs` and `name` are made by the run
+    if key.partition(".")[0] in ("outputs", "name", "logger", "export") or accepts is ANY:
         return False
     return (
         any(member.kind == "path" for member in accepts.members())
