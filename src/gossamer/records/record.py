@@ -2,8 +2,8 @@
 what each field means.
 
 A schema is plain data: a type; a frozenset of allowed words; `[schema]` for a list; `{str: schema}`
-for a mapping with free keys; a dict of names for an object, where a name that ends in "?" may be
-missing; a tuple for alternatives.
+for a mapping with free keys; a dict of names for an object with exactly these; a tuple for
+alternatives.
 """
 
 import errno
@@ -75,7 +75,7 @@ DONE = {
     },
     "size": {
         "parameters": int,
-        "dense_parameters?": int,
+        "dense_parameters": int,
         "trainable_parameters": int,
         "nonzero_parameters": int,
         "bits_per_weight": (int, float, None),  # None: no layer was compressed
@@ -237,14 +237,9 @@ def _object(value: Any, schema: dict[Any, Any], where: str) -> list[str]:
         pairs = [(name, schema[str]) for name in value]
         found = [f"{prefix}{name}: not a word" for name in value if not isinstance(name, str)]
     else:
-        known = {name.removesuffix("?"): inner for name, inner in schema.items()}
-        found = [f"{prefix}{name}: no such field" for name in value if name not in known]
-        found += [
-            f"{prefix}{name}: missing"
-            for name in schema
-            if name.removesuffix("?") == name and name not in value
-        ]
-        pairs = [(name, inner) for name, inner in known.items() if name in value]
+        pairs = [(name, inner) for name, inner in schema.items() if name in value]
+        found = [f"{prefix}{name}: missing" for name in schema if name not in value]
+        found += [f"{prefix}{name}: no such field" for name in value if name not in schema]
     for name, inner in pairs:
         found += _mismatches(value[name], inner, f"{prefix}{name}")
     return found

@@ -53,14 +53,14 @@ def rows(record: Record) -> Iterator[Row]:
     for name in [primary, *others]:
         before, after = quality["dense"].get(name), quality["compressed"].get(name)
         yield f"{quality['split']} {name}", metric(before), metric(after), difference(before, after)
-    dense_count = size.get("dense_parameters")
-    trained = share(size["trainable_parameters"], dense_count or size["parameters"])
+    all_dense, nonzero = size["dense_parameters"], size["nonzero_parameters"]
+    trained = share(size["trainable_parameters"], all_dense)
     yield "trainable parameters", "", f"{size['trainable_parameters']:,}", trained
     yield (
         "non-zero parameters",
-        "" if dense_count is None else f"{dense_count:,}",
-        f"{size['nonzero_parameters']:,}",
-        "" if dense_count is None else relative(dense_count, size["nonzero_parameters"]),
+        f"{all_dense:,}",
+        f"{nonzero:,}",
+        relative(all_dense, nonzero),
     )
     before, after = size["dense_checkpoint_bytes"], size["checkpoint_bytes"]
     yield "on disk, MB", f"{before / 1e6:,.2f}", f"{after / 1e6:,.2f}", relative(before, after)

@@ -1,0 +1,142 @@
+"""The record: what is written can be read again, and nothing else can."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossamer.errors import ResumeError, StageError
+from gossamer.records import record as records
+from tests.records.examples import done, failed
+
+
+@pytest.mark.parametrize("record", [done(), failed(), failed("preempted")])
+def test_a_written_record_is_read_back_as_it_was(tmp_path: Path, record) -> None:
+    records.write(tmp_path / "a" / "record.json", record)
+    assert records.read(tmp_path / "a" / "record.json") == record
+    assert os.listdir(tmp_path / "a") == ["record.json"]
+
+
+def test_tuples_are_lists_and_metrics_that_are_not_finite_null(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    nan = float("nan")
+    records.write(path, done(budget__twin=(150, 150), quality__compressed__accuracy=nan))
+    record = records.read(path)
+    assert record["budget"]["twin"] == [150, 150]
+    assert record["quality"]["compressed"]["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"budget__steps": 1.5}, "budget.steps: 1.5 is not int"),
+        ({"budget__steps": True}, "budget.steps: True is not int"),
+        ({"budget__pair_equal": 1}, "budget.pair_equal: 1 is not true/false"),
+        ({"budget__start": "warm"}, "budget.start: 'warm' is not init or pretrained or trained"),
+        ({"quality__split": "validation"}, "quality.split: 'validation' is not test"),
+        ({"size__bits_per_weight": "4"}, "size.bits_per_weight: '4' is not int or float or null"),
+        ({"compute__extra": 1}, "compute.extra: no such field"),
+        ({"layers": {}}, "layers: {} is not a list"),
+        ({"checks": [{"name": "a", "passed": True}]}, "checks[0].figure: missing"),
+        ({"stages": [3]}, "stages[0]: 3 is not an object"),
+        ({"speed": [{"workload": "batch 1"}]}, "speed[0].skipped: missing"),
+        ({"size__parameters": float("nan")}, "size.parameters: None is not int"),
+        ({"schema": 2}, "schema: 2, but this version of gossamer knows 1"),
+        ({"status": "stopped"}, "status: 'stopped' is not done or failed or preempted"),
+        ({"error": "nothing"}, "error: no such field"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_is_written(tmp_path: Path, changes, line) -> None:
+    path = tmp_path / "record.json"
+    with pytest.raises(ValueError) as caught:
+        records.write(path, done(**changes))
+    assert line in str(caught.value).splitlines()
+    assert not path.exists()
+
+
+def test_every_missing_field_is_a_problem() -> None:
+    for name in done():
+        record = done()
+        del record[name]
+        assert records.problems(record), name
+
+
+def test_a_failed_record_needs_its_error() -> None:
+    record = failed()
+    del record["error"]
+    assert records.problems(record) == ["error: missing"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "damaged"),
+        (json.dumps(done())[:400], "damaged"),
+        ("[" * 100_000, "damaged"),
+        ("[1]", "no schema"),
+        ('{"loss": 1}', "no schema"),
+        (json.dumps(done(schema=7)), "schema: 7"),
+        (json.dumps(done(size__parameters="many")), "size.parameters"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_one_line_that_names_it(tmp_path, text, told) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(ResumeError) as caught:
+        records.read(path)
+    assert str(path) in str(caught.value) and told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_bytes_that_are_no_text_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with pytest.raises(ResumeError, match=r"record\.json: cannot be read: No such file"):
+        records.read(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ResumeError, match=r"record\.json: damaged"):
+        records.read(path)
+
+
+def test_a_full_disk_is_one_line_and_the_old_record_stays(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "record.json"
+    records.write(path, failed())
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(StageError, match="the disk is full") as caught:
+        records.write(path, done())
+    assert len(str(caught.value).splitlines()) == 1
+    assert records.read(path) == failed()
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(name=st.sampled_from(sorted(done())), value=anything)
+def test_a_field_of_any_kind_is_judged_without_an_exception(name: str, value) -> None:
+    found = records.problems(done() | {name: value})
+    assert all(isinstance(line, str) for line in found)
+    if value is None:
+        assert found
+
+
+def test_reading_records_never_imports_torch() -> None:
+    code = (
+        "import sys, gossamer.records.compare, gossamer.records.table, gossamer.records.metrics;"
+        "print([m for m in ('torch', 'rich', 'wandb', 'scipy', 'duckdb') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
