@@ -1,0 +1,88 @@
+"""The table at the end of a run."""
+
+import pytest
+
+from gossamer.records import table
+from tests.records.examples import TIMES, done
+
+
+def printed(capsys, **changes) -> str:
+    table.summary(done(**changes), "outputs/a/b/seed1")
+    return capsys.readouterr().out
+
+
+def line(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(label))
+
+
+def test_dense_and_compressed_stand_side_by_side(capsys) -> None:
+    text = printed(capsys)
+    assert line(text, "test accuracy").split()[2:] == ["0.8000", "0.7800", "-0.0200"]
+    assert line(text, "test loss").split()[2:] == ["0.5000", "0.5500", "+0.0500"]
+    assert line(text, "on disk, MB").split()[3:] == ["0.40", "0.36", "-10.0%"]
+    assert line(text, "MACs per sample, executed").split()[-1] == "-25.0%"
+    assert "-50.0%" in line(text, "MACs of non-zeros, theoretical")
+    assert "500" in line(text, "trainable") and "0.50%" in line(text, "trainable")
+    assert "record  outputs/a/b/seed1/record.json" in text
+    assert "model   outputs/a/b/seed1/export" in text
+
+
+@pytest.mark.parametrize(
+    ("dense", "compressed", "words"),
+    [
+        (10.0, 8.0, "1.25× faster"),
+        (8.0, 10.0, "1.25× slower"),
+        (10.0, 9.6, "no speed-up"),
+        (9.6, 10.0, "no speed-up"),
+        (10.0, 10.0, "no speed-up"),
+    ],
+)
+def test_latency_is_told_as_it_was_measured(capsys, dense, compressed, words) -> None:
+    entry = {
+        **done()["speed"][0],
+        "dense": {**TIMES, "p50": dense},
+        "compressed": {**TIMES, "p50": compressed},
+    }
+    assert line(printed(capsys, speed=[entry]), "latency p50, batch 1").endswith(words)
+
+
+def test_a_workload_that_was_not_measured_says_why(capsys) -> None:
+    assert line(printed(capsys), "latency p50, batch 32").endswith("not measured: does not fit")
+
+
+@pytest.mark.parametrize("names", [["none"], []])
+def test_a_dense_run_says_that_nothing_was_compressed(capsys, names) -> None:
+    text = printed(capsys, choices__compression=names)
+    assert "dense model; nothing was compressed" in text
+    assert "change" not in text and "faster" not in text
+
+
+def test_an_unequal_pair_and_unspent_steps_are_marked(capsys) -> None:
+    text = printed(
+        capsys, budget__pair_equal=False, budget__twin=[150], budget__total=200, budget__unspent=100
+    )
+    assert "not an equal pair: 200 training steps here, 150 of the dense model" in text
+    assert "100 steps of the budget unspent" in text
+    assert "equal pair" not in printed(capsys)
+
+
+def test_failed_checks_are_listed_one_by_one_and_passed_ones_in_short(capsys) -> None:
+    checks = [{"name": f"check {i}", "passed": i > 1, "figure": f"saw {i}"} for i in range(12)]
+    text = printed(capsys, checks=checks)
+    assert "✓ 10 checks passed: check 2, check 3" in text and "and 4 more" in text
+    assert "✗ check 0: saw 0" in text and "✗ check 1: saw 1" in text
+
+
+def test_a_metric_that_is_not_finite_is_called_so(capsys) -> None:
+    text = printed(capsys, quality__compressed__accuracy=None)
+    assert line(text, "test accuracy").split()[2:] == ["0.8000", "not", "finite"]
+
+
+def test_text_from_a_record_is_not_markup(capsys) -> None:
+    checks = [{"name": "[red]layer[0]", "passed": False, "figure": "[/]"}]
+    assert "✗ [red]layer[0]: [/]" in printed(capsys, checks=checks)
+
+
+def test_a_modelled_figure_is_named_as_one(capsys) -> None:
+    text = printed(capsys, compute__modelled={"by": "roofline", "figure": 1.5})
+    assert "modelled by roofline: 1.5" in text
