@@ -92,7 +92,19 @@ def test_latency_of_two_devices_is_not_averaged(tmp_path: Path, capsys) -> None:
     put(tmp_path, "b", seed(2, speed=[other]))
     (row,) = compare.rows([str(tmp_path)])
     assert row["n"] == 2 and row["speed_up"] == {}
-    assert "batch 1 was timed on 2 different devices" in output(capsys, tmp_path)[1]
+    assert "batch 1 on another was measured for 1 of 2 seeds" in output(capsys, tmp_path)[1]
+
+
+def test_each_device_has_its_own_column(tmp_path: Path) -> None:
+    here = done()["speed"][0]
+    there = here | {"device": "a GPU", "threads": 2, "compressed": {**TIMES, "p50": 2.0}}
+    for number in (1, 2):
+        put(tmp_path, str(number), seed(number, speed=[here, there]))
+    (row,) = compare.rows([str(tmp_path)])
+    assert row["speed_up"] == {
+        "batch 1 on a processor": pytest.approx(1.25),
+        "batch 1 on a GPU": pytest.approx(5.0),
+    }
 
 
 def test_records_of_another_schema_are_left_out_by_name(tmp_path: Path, capsys) -> None:

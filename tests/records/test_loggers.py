@@ -91,6 +91,14 @@ def test_figures_keep_the_ledgers_apart() -> None:
     assert not any("batch 32" in name for name in found), "it was skipped"
 
 
+def test_figures_of_two_devices_do_not_overwrite_each_other() -> None:
+    here = done()["speed"][0]
+    found = figures(done(speed=[here, here | {"device": "a GPU"}]))
+    assert {"speed/batch 1 on a processor/dense/p50", "speed/batch 1 on a GPU/dense/p50"} <= set(
+        found
+    )
+
+
 def test_secrets_are_hidden_and_nothing_else() -> None:
     shown = ours.without_secrets(
         {

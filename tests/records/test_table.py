@@ -46,6 +46,13 @@ def test_latency_is_told_as_it_was_measured(capsys, dense, compressed, words) ->
     assert line(printed(capsys, speed=[entry]), "latency p50, batch 1").endswith(words)
 
 
+def test_one_workload_on_two_devices_is_two_named_lines(capsys) -> None:
+    here = done()["speed"][0]
+    text = printed(capsys, speed=[here, here | {"device": "a GPU"}])
+    assert "1.25× faster" in line(text, "latency p50, batch 1 on a processor")
+    assert "1.25× faster" in line(text, "latency p50, batch 1 on a GPU")
+
+
 def test_a_workload_that_was_not_measured_says_why(capsys) -> None:
     assert line(printed(capsys), "latency p50, batch 32").endswith("not measured: does not fit")
 

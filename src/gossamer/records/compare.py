@@ -17,7 +17,7 @@ from typing import Any, Literal
 from gossamer.errors import DONE, FAILED, ResumeError
 from gossamer.records.intervals import mean_interval
 from gossamer.records.record import read
-from gossamer.records.table import methods
+from gossamer.records.table import SETTING, methods, speed_labels
 
 Record = dict[str, Any]
 Format = Literal["table", "csv", "json", "markdown"]
@@ -117,9 +117,10 @@ def compared(found: Found) -> tuple[list[dict[str, Any]], list[str]]:
                 f"not mixed: {_title(identity)} was run with {several} different budgets, starts "
                 "or metrics; each has its own row"
             )
+    labels = _labels(found.records.values())
     table = []
     for members in groups.values():
-        row, told = _row(sorted(members, key=lambda record: record["seed"]))
+        row, told = _row(sorted(members, key=lambda record: record["seed"]), labels)
         table.append(row)
         notes += told
     _tell_apart(table, list(groups.values()))
@@ -153,7 +154,9 @@ def _title(identity: Sequence[Any]) -> str:
     return f"{model} {dataset} {task} {compression or 'none'} ({digest[:8]})"
 
 
-def _row(members: list[Record]) -> tuple[dict[str, Any], list[str]]:
+def _row(
+    members: list[Record], labels: Mapping[tuple[Any, ...], str]
+) -> tuple[dict[str, Any], list[str]]:
     first = members[0]
     title = _title(_identity(first))
     quality, budget = first["quality"], first["budget"]
@@ -192,7 +195,7 @@ def _row(members: list[Record]) -> tuple[dict[str, Any], list[str]]:
         "macs_effective": _typical(members, "compute", "macs_effective"),
         "macs_nonzero": _typical(members, "compute", "macs_nonzero"),
     }
-    speed_ups, told = _speed_ups(members, title) if methods(first) else ({}, [])
+    speed_ups, told = _speed_ups(members, labels, title) if methods(first) else ({}, [])
     row["speed_up"] = speed_ups
     commits = {record["git"]["commit"] for record in members}
     if len(commits) > 1:
@@ -212,27 +215,40 @@ def _typical(members: list[Record], ledger: str, name: str) -> float:
     return total // len(members) if total % len(members) == 0 else total / len(members)
 
 
-def _speed_ups(members: list[Record], title: str) -> tuple[dict[str, float], list[str]]:
-    """Dense p50 / compressed p50 by workload: the geometric mean over seeds that were measured on
-    the same device, dtype, runtime and threads, else none."""
-    measured: dict[str, dict[tuple[Any, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
+def _speed_ups(
+    members: list[Record], labels: Mapping[tuple[Any, ...], str], title: str
+) -> tuple[dict[str, float], list[str]]:
+    """Dense p50 / compressed p50 by label: the geometric mean over seeds, where every seed was
+    measured on the same device, dtype, runtime and threads."""
+    measured: dict[str, list[float]] = defaultdict(list)
     for record in members:
-        for entry in record["speed"]:
-            if "skipped" not in entry:
-                place = tuple(entry[name] for name in ("device", "dtype", "runtime", "threads"))
-                ratio = entry["dense"]["p50"] / entry["compressed"]["p50"]
-                measured[entry["workload"]][place].append(ratio)
+        for entry in _timed(record):
+            ratio = entry["dense"]["p50"] / entry["compressed"]["p50"]
+            measured[labels[_place(entry)]].append(ratio)
     found, notes = {}, []
-    for workload, places in measured.items():
-        if len(places) == 1:
-            (ratios,) = places.values()
-            found[workload] = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    for label, ratios in measured.items():
+        if len(ratios) == len(members):
+            found[label] = math.exp(sum(map(math.log, ratios)) / len(ratios))
         else:
             notes.append(
-                f"not mixed: {title}: {workload} was timed on {len(places)} different devices or "
-                "settings; its latency is not averaged"
+                f"not mixed: {title}: latency of {label} was measured for {len(ratios)} of "
+                f"{len(members)} seeds; it is not averaged"
             )
     return found, notes
+
+
+def _timed(record: Record) -> list[dict[str, Any]]:
+    return [entry for entry in record["speed"] if "skipped" not in entry]
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (entry["workload"], *(entry[name] for name in SETTING))
+
+
+def _labels(records: Iterable[Record]) -> dict[tuple[Any, ...], str]:
+    """A column's name for every workload and setting that was timed in any record."""
+    entries = {_place(entry): entry for record in records for entry in _timed(record)}
+    return dict(zip(entries, speed_labels(list(entries.values())), strict=True))
 
 
 def _tell_apart(table: list[dict[str, Any]], groups: list[list[Record]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.records.record import refused, write_text
+from gossamer.records.table import speed_labels
 
 
 class Null:
@@ -135,10 +136,10 @@ def figures(record: Mapping[str, Any]) -> dict[str, float | None]:
         for name, value in record[ledger].items():
             if isinstance(value, int | float):
                 found[f"{ledger}/{name}"] = value
-    for entry in record["speed"]:
+    for label, entry in zip(speed_labels(record["speed"]), record["speed"], strict=True):
         if "skipped" not in entry:
             for side in ("dense", "compressed"):
                 for name, value in entry[side].items():
-                    found[f"speed/{entry['workload']}/{side}/{name}"] = value
+                    found[f"speed/{label}/{side}/{name}"] = value
     found["checks/failed"] = sum(not check["passed"] for check in record["checks"])
     return found

@@ -1,11 +1,12 @@
 """What a person sees when a run is done: dense against compressed, in one short table."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 NOISE = 0.05  # a latency that differs by less than this share is no difference
+SETTING = ("device", "dtype", "runtime", "threads")  # what a latency holds for
 NAMED = 6  # passed checks that are named before "and n more"
 
 Record = Mapping[str, Any]
@@ -69,12 +70,29 @@ def rows(record: Record) -> Iterator[Row]:
     if (theory := compute["macs_nonzero"]) != after:
         label = "MACs of non-zeros, theoretical"
         yield label, amount(before), amount(theory), relative(before, theory)
-    for entry in record["speed"]:
-        yield latency_row(entry)
+    for label, entry in zip(speed_labels(record["speed"]), record["speed"], strict=True):
+        yield latency_row(f"latency p50, {label}", entry)
 
 
-def latency_row(entry: Mapping[str, Any]) -> Row:
-    label = f"latency p50, {entry['workload']}"
+def speed_labels(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each entry of `speed`: its workload, and what sets it apart from the others of its
+    kind (device, dtype, runtime, threads) where there are several."""
+    measured = [entry for entry in entries if "skipped" not in entry]
+    apart = [name for name in SETTING if len({entry[name] for entry in measured}) > 1]
+    return [
+        " on ".join([entry["workload"], *_setting(entry, apart)])
+        if "skipped" not in entry
+        else entry["workload"]
+        for entry in entries
+    ]
+
+
+def _setting(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    words = [f"{entry[n]} threads" if n == "threads" else str(entry[n]) for n in names]
+    return [", ".join(words)] if words else []
+
+
+def latency_row(label: str, entry: Mapping[str, Any]) -> Row:
     if "skipped" in entry:
         return label, "", "", f"not measured: {entry['skipped']}"
     before, after = entry["dense"]["p50"], entry["compressed"]["p50"]
@@ -108,9 +126,9 @@ def notes(record: Record) -> Iterator[str]:
     if modelled:
         yield f"modelled by {modelled['by']}: {modelled['figure']}"
     devices = {
-        (e["device"], e["dtype"], e["runtime"], e["threads"])
-        for e in record["speed"]
-        if "skipped" not in e
+        tuple(entry[name] for name in SETTING)
+        for entry in record["speed"]
+        if "skipped" not in entry
     }
     for device, dtype, runtime, threads in sorted(devices, key=str):
         many = "" if threads is None else f", {threads} thread" + "s" * (threads != 1)
