@@ -114,7 +114,6 @@ class Wandb:
             artifact = wandb.Artifact(name, type="model", metadata=dict(record["size"]))
             # the files stay where they are until they are uploaded, so they are not copied
             artifact.add_dir(str(directory / "export"), skip_cache=True, policy="immutable")
-            artifact.add_file(str(directory / "config.yaml"), skip_cache=True, policy="immutable")
             self.run.log_artifact(artifact)
 
     def close(self, exit_code: int) -> None:
