@@ -50,14 +50,15 @@ class Docstrings(TextClassification):
 
     Args:
         path: a standard library's folder; None: the running interpreter's.
-        batch_size, max_length, workers, limit: as in `TextClassification`.
+        max_length: tokens per row; half of the docstrings have 21 or fewer, a quarter more than 48.
+        batch_size, workers, limit: as in `TextClassification`.
     """
 
     def __init__(
         self,
         path: str | None = None,
         batch_size: int = 32,
-        max_length: int = 128,
+        max_length: int = 48,
         workers: int = 0,
         limit: int | None = None,
     ) -> None:

@@ -21,7 +21,7 @@ MULTIPLE = 8  # padded lengths: what tensor cores like
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Dataset):
-    """One split as token ids, row r being `ids[starts[r] : starts[r + 1]]`; indexed by row lists."""
+    """One split as token ids: row r is `ids[starts[r] : starts[r + 1]]`; indexed by row lists."""
 
     ids: Tensor  # (tokens,) int32
     types: Tensor | None  # (tokens,) uint8, token_type_ids where the model takes them
@@ -33,10 +33,15 @@ class Encoded(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def lengths(self) -> Tensor:
+        """(rows,) Tokens of each row."""
+        return self.starts[1:] - self.starts[:-1]
+
     def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """The batch of these rows, padded to a multiple of 8 tokens, at most `max_length`."""
         picked = torch.as_tensor(rows)
-        longest = int((self.starts[picked + 1] - self.starts[picked]).max())
+        longest = int(self.lengths[picked].max())
         return self.padded(picked, min(-(-longest // MULTIPLE) * MULTIPLE, self.max_length))
 
     def padded(self, rows: Tensor, width: int) -> dict[str, Tensor]:
@@ -47,7 +52,7 @@ class Encoded(Dataset):
         """
         first = self.starts[rows]  # (B,)
         column = torch.arange(width)
-        mask = column < (self.starts[rows + 1] - first)[:, None]  # (B, width)
+        mask = column < self.lengths[rows][:, None]  # (B, width)
         index = (first[:, None] + column).clamp(max=len(self.ids) - 1)
         batch = {
             "input_ids": torch.where(mask, self.ids[index].long(), self.pad),

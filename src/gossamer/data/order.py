@@ -51,20 +51,28 @@ class TrainingOrder(Sampler[list[int]]):
 
 
 class OnePass(Sampler[list[int]]):
-    """Every row once, the last partial batch included: in row order, or in a seeded order."""
+    """Every row once, the last partial batch included.
 
-    def __init__(self, rows: int, batch_size: int, seed: int | None = None) -> None:
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+    Without a seed the longest rows come first (rows of one length in their order), so that a batch
+    holds rows of about one length and little of it is padding; with a seed, a seeded order.
+
+    Args:
+        lengths: (rows,) tokens of each row.
+    """
+
+    def __init__(self, lengths: Tensor, batch_size: int, seed: int | None = None) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
 
     def __len__(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        rows = len(self.lengths)
         if self.seed is None:
-            order = torch.arange(self.rows)
+            order = torch.argsort(self.lengths, descending=True, stable=True)
         else:
-            order = torch.randperm(self.rows, generator=generator(self.seed, "pass"))
-        for start in range(0, self.rows, self.batch_size):
+            order = torch.randperm(rows, generator=generator(self.seed, "pass"))
+        for start in range(0, rows, self.batch_size):
             yield order[start : start + self.batch_size].tolist()
 
 

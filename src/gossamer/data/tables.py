@@ -80,12 +80,13 @@ def read_splits(
     """
     columns = {split: _labels(name, split, table, label) for split, table in tables.items()}
     classes = _classes(name, tables["train"], label, columns["train"])
+    named = getattr(tables["train"].features[label], "names", None) is not None
     splits = {}
     for split, table in tables.items():
         splits[split] = Split(
             read_texts(name, split, table, text),
             None if pair is None else read_texts(name, split, table, pair),
-            _indices(name, split, columns[split], classes, table.features[label]),
+            _indices(name, split, columns[split], classes, named),
         )
     return splits, classes
 
@@ -116,9 +117,9 @@ def _classes(name: str, table: Dataset, label: str, values: list) -> tuple[str, 
 
 
 def _indices(
-    name: str, split: str, values: list, classes: tuple[str, ...] | None, feature: object
+    name: str, split: str, values: list, classes: tuple[str, ...] | None, named: bool
 ) -> list[int] | list[float]:
-    if classes is None or getattr(feature, "names", None) is not None:
+    if classes is None or named:
         bad = [v for v in values if not isinstance(v, (int, float) if classes is None else int)]
         if bad:
             raise DataError(f"{name}: the {split} split has the label {bad[0]!r} among numbers")

@@ -171,9 +171,10 @@ class TextClassification(LightningDataModule):
         return loader(rows, order, self.workers, seed)
 
     def batches(self, split: SplitName, *, seed: int | None = None) -> DataLoader:
-        """One pass over a split, as often as it is iterated: in row order, or in a seeded order."""
+        """One pass over a split, as often as it is iterated: in a fixed order (the longest rows
+        first), or in a seeded order."""
         rows = self._split(split)
-        return loader(rows, OnePass(len(rows), self.batch_size, seed), self.workers, seed or 0)
+        return loader(rows, OnePass(rows.lengths, self.batch_size, seed), self.workers, seed or 0)
 
     def sample(self, batch_size: int) -> dict[str, Tensor]:
         """The first rows of training (from the start again if there are fewer), at full length."""

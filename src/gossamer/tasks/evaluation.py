@@ -30,7 +30,7 @@ def predict(
     model: nn.Module, task: Any, data: Any, split: SplitName, device: str | torch.device
 ) -> tuple[Tensor, Tensor, float]:
     """One pass over a split: (logits (rows, outputs) float32, labels (rows)) on the CPU, and the
-    mean loss per row, which does not depend on how rows fall into batches. The model is on `device`."""
+    mean loss per row, whatever rows fall into a batch together. The model is on `device`."""
     logits, labels, total = [], [], 0.0
     with inference(model):
         for batch in data.batches(split):
