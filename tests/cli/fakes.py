@@ -58,7 +58,10 @@ class Prune:
     accepts = frozenset({"text"})
 
     def __init__(
-        self, density: float = 0.5, pattern: str = "unstructured", scope: Literal["global", "uniform"] = "global"
+        self,
+        density: float = 0.5,
+        pattern: str = "unstructured",
+        scope: Literal["global", "uniform"] = "global",
     ) -> None: ...
 
 

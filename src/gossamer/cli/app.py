@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,8 @@ from pathlib import Path
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from gossamer.cli import sweep
 from gossamer.cli.check import Job, arguments, examine, examine_job
@@ -24,6 +23,7 @@ from gossamer.cli.overrides import parse
 from gossamer.cli.tree import Tree, conf_dir
 from gossamer.errors import DONE, FAILED, ConfigError
 
+_entered: list[bool] = []  # has Hydra come as far as the task function?
 _status: list[int] = []  # what the task function of this process ended with
 
 
@@ -31,6 +31,7 @@ _status: list[int] = []  # what the task function of this process ended with
 def app(_: DictConfig) -> None:
     """One job, as Hydra hands it over. The config is composed again by the checks, with the same
     overrides and sources, so that what runs is exactly what was checked."""
+    _entered.append(True)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         overrides = list(settings.overrides.task)
@@ -95,15 +96,33 @@ def _flags(args: argparse.Namespace) -> None:
 def _hydra(args: argparse.Namespace) -> int:
     """Call Hydra's main with these arguments; the exit status."""
     _status.clear()
-    with _arguments(_spelled(args)):
+    _entered.clear()
+    with _arguments(_spelled(args)), _raising():
         try:
             app()
         except SystemExit as stop:
             if not _status:
                 return stop.code if isinstance(stop.code, int) else FAILED if stop.code else DONE
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+        except Exception as error:
+            if _entered:
+                raise  # a bug, not a setting
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"hydra: {text}") from error
     return max(_status, default=DONE)
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra raises what goes wrong, instead of printing a traceback of it and exiting with 1."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 @contextmanager

@@ -50,10 +50,11 @@ class Command:
     enumerated: bool = True  # False: another sweeper than Hydra's basic one invents the jobs
 
 
-def check(argv: Sequence[str]) -> list[str]:
-    """All problems of the first pass for the arguments of `gossamer [plan]`; [] if none."""
+def check(argv: Sequence[str], tree: Tree | None = None) -> list[str]:
+    """All problems of the first pass for the arguments of `gossamer [plan]`; [] if none. `tree` is
+    one that is open already, for many checks."""
     try:
-        return examine(arguments(argv)).problems
+        return examine(arguments(argv), tree).problems
     except ConfigError as error:
         return list(error.problems)
 
@@ -77,9 +78,9 @@ def open_tree(args: argparse.Namespace) -> Tree:
     return tree
 
 
-def examine(args: argparse.Namespace) -> Command:
+def examine(args: argparse.Namespace, tree: Tree | None = None) -> Command:
     """Check everything that YAML can tell about a command line; compose its jobs on the way."""
-    tree = open_tree(args)
+    tree = tree or open_tree(args)
     overrides, broken = parse(args.overrides, tree)
     fixed = [each for each in overrides if not each.is_sweep_override()]
     first = examine_job([*fixed, *_meant_as_lists(overrides, tree)], tree)
@@ -152,13 +153,30 @@ def examine_job(overrides: Sequence[Override], tree: Tree) -> Job:
             job.problems.append(problem)
     composed.hydra.overrides.task = list(job.overrides)
     job.config = _resolved(composed, job)
+    _leave_out(job.config, overrides, tree)
     wrong = {problem.split("=")[0].split(":")[0] for problem in job.problems}
     for key, value, message in validate.problems(job.config, tree):
         if key not in wrong:
-            job.problems.append(line(key, None if value is None else show(value), message))
+            job.problems.append(
+                line(key, None if value is validate.ABSENT else show(value), message)
+            )
     _twin(job, overrides)
     job.composed = composed
     return job
+
+
+def _leave_out(config: dict[str, Any], overrides: Sequence[Override], tree: Tree) -> None:
+    """An experiment may set keys of its methods; `experiment=x compression=none` runs without them.
+    Keys of a method that was not chosen stay, and are a problem, if they were typed, or if there is
+    no such method."""
+    methods = config.get(SEVERAL)
+    if not isinstance(methods, dict):
+        return
+    for name, node in list(methods.items()):
+        typed = any(f"{each.key_or_group}.".startswith(f"{SEVERAL}.{name}.") for each in overrides)
+        chosen = not isinstance(node, dict) or "_target_" in node
+        if not chosen and not typed and name in tree.options(SEVERAL):
+            del methods[name]
 
 
 def _composition(error: Exception, valid: list[str], tree: Tree) -> str:
@@ -239,10 +257,8 @@ def _twin(job: Job, overrides: Sequence[Override]) -> None:
         ]
         dense, _ = parse([f"{SEVERAL}=none", "twin=continued"], job.tree)
         twin = examine_job([*kept, *dense, *parsed], job.tree)
-        own = set(job.problems)
-        stray = f"{SEVERAL}."  # an experiment may set keys of the methods that the twin leaves out
-        problems = [p for p in twin.problems if p not in own and not p.startswith(stray)]
-        job.twin = {**twin.config, SEVERAL: {}}
+        problems = [problem for problem in twin.problems if problem not in job.problems]
+        job.twin = twin.config
         if twin.composed is not None:
             job.twin_choices = dict(twin.composed.hydra.runtime.choices)
     job.problems += [f"twin: {problem}" for problem in problems]

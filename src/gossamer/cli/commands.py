@@ -159,12 +159,12 @@ def compare_parser() -> argparse.ArgumentParser:
 
 
 def compare(args: argparse.Namespace) -> int:
-    from gossamer.records import compare
+    from gossamer.records.compare import main
 
     for path in args.paths:
         if not Path(path).exists():
             raise ConfigError(f"PATH={path}: no such file or directory")
-    return compare.main(args.paths, args.format) or DONE
+    return main(args.paths, args.format)
 
 
 PARSERS = {

@@ -13,6 +13,7 @@ from gossamer.cli.overrides import naming, typed
 from gossamer.cli.schema import Signature, signature
 from gossamer.cli.suggest import did_you_mean, line, one_of
 from gossamer.cli.tree import SEVERAL, Tree
+from gossamer.cli.validate import SPECIAL, unusable
 
 
 def apply(override: Override, config: DictConfig, tree: Tree) -> str | None:
@@ -22,6 +23,8 @@ def apply(override: Override, config: DictConfig, tree: Tree) -> str | None:
     def wrong(message: str) -> str:
         return line(naming(override), typed(override), message)
 
+    if not key:
+        return wrong("the key before '=' is missing; an override is key=value")
     if override.package is not None or "/" in key:
         near = did_you_mean(key, tree.slots)
         return wrong(f"no such group{near}; there are {one_of(tree.slots)}")
@@ -43,7 +46,40 @@ def apply(override: Override, config: DictConfig, tree: Tree) -> str | None:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
     except Exception as error:  # Hydra and OmegaConf know a dozen ways to refuse a value
         return wrong(_reason(error))
+    return _hydra_problem(override, config) if key.startswith("hydra.") else None
+
+
+def _hydra_problem(override: Override, config: DictConfig) -> str | None:
+    """Hydra resolves its own settings late and with a traceback, and calls what they name."""
+    from gossamer.targets import allowed
+
+    def wrong(message: str) -> str:
+        return line(naming(override), typed(override), message)
+
+    try:
+        value = OmegaConf.select(config, override.key_or_group, throw_on_missing=False)
+    except Exception as error:
+        return wrong(f"cannot be resolved: {_reason(error)}")
+    for target in _targets(override.key_or_group, value):
+        if not allowed(target) and not target.startswith(("hydra.", "hydra_plugins.")):
+            return wrong(
+                f"{target} is not on the allow-list; set GOSSAMER_ALLOW_TARGETS to trust it"
+            )
+    if override.key_or_group in ("hydra.run.dir", "hydra.sweep.dir"):
+        problem = unusable(str(value))
+        return wrong(problem) if problem else None
     return None
+
+
+def _targets(key: str, value: Any) -> list[str]:
+    """The targets in a value of hydra's own configuration."""
+    if isinstance(value, DictConfig):
+        keys = [name for name in value if not OmegaConf.is_missing(value, name)]
+        return [each for name in keys for each in _targets(str(name), value._get_node(name))]
+    if isinstance(value, ListConfig):
+        return [each for item in value for each in _targets("", item)]
+    plain = getattr(value, "_value", lambda: value)()
+    return [plain] if key.rpartition(".")[2] == "_target_" and isinstance(plain, str) else []
 
 
 def _stray(key: str, value: dict[Any, Any], config: DictConfig, tree: Tree) -> str | None:
@@ -94,7 +130,7 @@ def _takes(config: DictConfig, key: str, parent: str) -> bool:
             return False
         name, below = parts[depth], parts[depth + 1 :]
         if name not in known.arguments:
-            return known.open
+            return known.open or (name in SPECIAL and not below)
         kinds = {member.kind for member in known.arguments[name].accepts.members()}
         return not below or bool(kinds & {"mapping", "any"})
     return False

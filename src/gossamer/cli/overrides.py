@@ -63,7 +63,7 @@ def _syntax(text: str, parser: OverridesParser) -> str:
     if not equals:
         hint = did_you_mean(text, COMMANDS)
         return line(text or "''", None, f"neither a command nor key=value{hint}")
-    if not key.strip("+~"):
+    if not key.strip("+~ "):
         return line(text, None, "the key before '=' is missing; an override is key=value")
     quoted = json.dumps(value, ensure_ascii=False)
     try:

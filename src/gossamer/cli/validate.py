@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from gossamer.cli.values import ANY, Accepts, show
 SPECIAL = ("_target_", "_partial_")
 OPTIONAL = ("logger", "export", SEVERAL)  # slots that may be left empty
 NAMED = ("logger", SEVERAL)  # slots that may hold several nodes, by name
+ABSENT = object()  # in the place of a value: there is none, where there must be one
 Found = tuple[str, Any, str]  # (key, value, what is wrong)
 
 
@@ -49,12 +51,30 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
     seed = config.get("seed")
     if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 2**63:
         yield "seed", seed, "must be between 0 and 2^63 - 1"
+    outputs = config.get("outputs")
+    if isinstance(outputs, str) and (problem := unusable(outputs)):
+        yield "outputs", outputs, problem
     for slot in tree.slots:
         if slot in tree.root or slot == "experiment" or slot in OPTIONAL:
             continue
         if slot not in config:
             choices = one_of(tree.options(slot))
-            yield slot, None, f"a run needs one; choose with {slot}=…: {choices}"
+            yield slot, ABSENT, f"a run needs one; choose with {slot}=…: {choices}"
+
+
+def unusable(folder: str) -> str | None:
+    """Why a folder that is to be written into cannot be, or None."""
+    if not folder or "\0" in folder:
+        return "must name a folder"
+    path = Path(folder).absolute()
+    try:
+        while not path.exists():
+            path = path.parent
+        if not path.is_dir():
+            return f"{path} is not a folder"
+        return None if os.access(path, os.W_OK) else f"{path} cannot be written to"
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        return f"cannot be used as a folder: {error.strerror}"
 
 
 def _slot(key: str, value: Any) -> Iterator[Found]:
@@ -113,7 +133,7 @@ def node(path: str, content: dict[str, Any]) -> Iterator[Found]:
     if known is not None and not content.get("_partial_", False):
         for argument in known.arguments.values():
             if argument.default is REQUIRED and argument.name not in content:
-                yield f"{path}.{argument.name}", None, f"must be given: {argument.accepts}"
+                yield f"{path}.{argument.name}", ABSENT, f"must be given: {argument.accepts}"
 
 
 def no_such_key(key: str, parent: str, known: Signature) -> str:
