@@ -1,5 +1,7 @@
-"""Real models of the house, built as a run builds them, and DSEE taken through its stages by hand."""
+"""Real models, built as a run builds them, and DSEE taken through its stages by hand."""
 
+import copy
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -34,9 +36,15 @@ def builder(choice: str) -> Bert:
     return Bert(**node)
 
 
-def build(choice: str, seed: int = 1) -> nn.Module:
-    with drawing(seed, "init"):
+@functools.cache
+def _built(choice: str) -> nn.Module:
+    with drawing(1, "init"):
         return builder(choice).build(INFO).eval()
+
+
+def build(choice: str) -> nn.Module:
+    """A copy of the model of conf/model/<choice>.yaml with its starting weights."""
+    return copy.deepcopy(_built(choice))
 
 
 def on_meta(choice: str) -> nn.Module:
@@ -81,16 +89,17 @@ def train(method: DSEE, model: nn.Module, name: str, steps: int = 3, lr: float =
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     model.train()
-    for step in range(steps):
-        batch = tokens(model, seed=step)
-        labels = torch.arange(len(batch["input_ids"])) % len(INFO.classes)
-        output = model(**batch, labels=labels)
-        terms = method.losses(model, None, batch, {"logits": output.logits}, None)
-        loss = output.loss + sum(terms.values(), torch.zeros(()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        method.after_step(step + 1, model, optimizer)
+    with drawing(1, "dropout", name):
+        for step in range(steps):
+            batch = tokens(model, seed=step)
+            labels = torch.arange(len(batch["input_ids"])) % len(INFO.classes)
+            output = model(**batch, labels=labels)
+            terms = method.losses(model, None, batch, {"logits": output.logits}, None)
+            loss = output.loss + sum(terms.values(), torch.zeros(()))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            method.after_step(step + 1, model, optimizer)
     model.eval()
 
 

@@ -54,7 +54,7 @@ def test_support_has_exactly_n_distinct_positions_whatever_the_weight(  # T4
     assert support.unique().numel() == entries
     assert bool((support[1:] > support[:-1]).all())
     if entries:
-        assert 0 <= int(support[0]) and int(support[-1]) < out * width
+        assert int(support[0]) >= 0 and int(support[-1]) < out * width
 
 
 def test_support_of_a_matrix_of_exactly_the_decompositions_rank_has_n_entries():  # T4, trap 6

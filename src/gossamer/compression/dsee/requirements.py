@@ -20,8 +20,10 @@ def problems(method: DSEE, parts: Parts, model: nn.Module) -> list[str]:
 
 def _values(method: DSEE) -> list[str]:
     found = []
-    for key in ("sparsity", "update_sparsity", "heads", "neurons"):
-        value = getattr(method, key)
+    shares = {"sparsity": method.sparsity, "heads": method.heads, "neurons": method.neurons}
+    if method.update_sparsity != method.sparsity:  # else it follows the other one
+        shares["update_sparsity"] = method.update_sparsity
+    for key, value in shares.items():
         if not 0 <= value < 1:
             found.append(f"{key}={value}: a share to remove, from 0 up to but not 1, e.g. 0.5")
     for key in ("alpha", "lr"):
