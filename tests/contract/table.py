@@ -1,0 +1,176 @@
+"""The contract table's rows, and the small real experiment that each of them is driven through.
+
+A row is an ordered choice of methods with settings. Methods are built from their YAML, so that a
+row is what a user would type. To add a method: add a row here (a test fails until there is one).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from gossamer import plan, targets
+from gossamer.compression.dsee import SideBranchLinear
+from gossamer.data.splits import Split
+from gossamer.data.text import TextClassification
+from gossamer.dense import Dense
+from gossamer.journal import Journal
+from gossamer.models.bert import Bert
+from gossamer.seeds import derive
+from gossamer.stages import Experiment, Training, Watch, execute, plan_stages
+from gossamer.tasks.classification import Classification
+
+CONF = Path(__file__).parents[2] / "conf"
+NODE = {
+    "_target_": "gossamer.models.bert.Bert",
+    "source": None,
+    "weights": "init",
+    "vocabulary": 120,
+    "layers": 2,
+    "width": 32,
+    "heads": 4,
+    "neurons": 48,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Methods in order with what differs from their YAML, and what the row promises."""
+
+    methods: Mapping[str, Mapping[str, Any]]
+    freezes: bool = False  # some parameters do not train in its trained stages
+    tampered: tuple[str, ...] = ()  # what its own verify must find, see tampering.py
+    modules: tuple[type[nn.Module], ...] = ()  # that it may leave beside those of a dense model
+
+
+STRUCTURED = {"sparsity": 0.0, "heads": 0.25, "neurons": 0.4}
+SIDE = {"deploy": "side_branch"}
+ROWS = {
+    "none": Row({}),
+    "lora": Row({"lora": {}}, freezes=True, tampered=("adapter left",)),
+    "magnitude, global": Row({"magnitude": {}}, tampered=("zero filled",)),
+    "magnitude, uniform": Row(
+        {"magnitude": {"distribution": "uniform"}}, tampered=("zero filled",)
+    ),
+    "magnitude, 2:4": Row({"magnitude": {"pattern": "2:4"}}, tampered=("zero filled",)),
+    "magnitude, no recovery": Row({"magnitude": {"recover": 0.0}}, tampered=("zero filled",)),
+    "dsee, no pruning": Row(
+        {"dsee": {"sparsity": 0.0}}, freezes=True, tampered=("weights shuffled",)
+    ),
+    "dsee, unstructured": Row({"dsee": {}}, freezes=True, tampered=("zero filled",)),
+    "dsee, side branches": Row(
+        {"dsee": SIDE},
+        freezes=True,
+        tampered=("zero filled", "support doubled"),
+        modules=(SideBranchLinear,),
+    ),
+    "dsee, structured": Row({"dsee": STRUCTURED}, freezes=True, tampered=("neuron back",)),
+    "dsee, structured by gates": Row(
+        {"dsee": {**STRUCTURED, "structure_score": "gates"}},
+        freezes=True,
+        tampered=("neuron back",),
+    ),
+    "lora, then magnitude": Row(
+        {"lora": {}, "magnitude": {}}, freezes=True, tampered=("zero filled",)
+    ),
+    "magnitude, then dsee with side branches": Row(
+        {"magnitude": {"sparsity": 0.25}, "dsee": {**SIDE, "score": "weight"}},
+        freezes=True,
+        tampered=("zero filled",),
+        modules=(SideBranchLinear,),
+    ),
+}
+COMPRESSED = [name for name, row in ROWS.items() if row.methods]
+
+
+class Words(TextClassification):
+    """Three classes of five-word texts, in memory; a class prefers its own eight words."""
+
+    name = "words"
+    sizes = {"train": 48, "validation": 12, "test": 12}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8, max_length=16)
+
+    def read(self):
+        draw = torch.Generator().manual_seed(derive(0, "words"))
+        splits = {}
+        for split, rows in self.sizes.items():
+            labels = [row % 3 for row in range(rows)]
+            picked = torch.randint(8, (rows, 5), generator=draw).tolist()
+            texts = [
+                " ".join([split, str(row), *(f"{'abc'[label]}{word}" for word in words)])
+                for row, (label, words) in enumerate(zip(labels, picked, strict=True))
+            ]
+            splits[split] = Split(texts, None, labels)
+        return splits, ("a", "b", "c"), []
+
+
+def methods(row: Row) -> dict[str, Any]:
+    """Fresh method objects, as a fresh process would build them from the configuration."""
+    built = {}
+    for name, settings in row.methods.items():
+        node = yaml.safe_load((CONF / "compression" / f"{name}.yaml").read_text())
+        assert settings.keys() <= node.keys()
+        built[name] = targets.build({**node, **settings})
+    return built
+
+
+def experiment(row: Row, seed: int = 3) -> Experiment:
+    """Fresh objects for one run: a 2-layer BERT, 32 wide, on the words."""
+    training = Training(
+        base_steps=4, steps=8, lr=1e-3, checkpoint_every=3, accelerator="cpu", progress=False
+    )
+    builder = Bert(**{key: value for key, value in NODE.items() if key != "_target_"})
+    made = Experiment(
+        builder, Classification(), Words(), training, seed, methods(row), {"model": NODE}
+    )
+    made.data.load()
+    made.open()
+    return made
+
+
+def run(made: Experiment, outputs: Path, journal: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Take an experiment from its dense start to its finished model, as `gossamer.run` does. The
+    finished model, and the rows of its stages."""
+    budget = plan.budget(made)
+    rows: list[dict[str, Any]] = []
+    if made.methods:
+        model = Dense(made, (budget.base,) if budget.base else (), outputs).model(Watch())
+        plans = plan_stages(made, budget.steps)
+        kept = Journal(journal, {"configuration": "the same"})
+        rows = execute(made, model, plans, kept, budget.base, Watch())
+    else:
+        model = Dense(made, budget.twin, outputs).model(Watch())
+    return made.finalize(model), rows
+
+
+@torch.no_grad()
+def logits(made: Experiment, model: nn.Module) -> torch.Tensor:
+    """(12, 3) of the test split, in eval mode."""
+    model.eval()
+    return torch.cat([made.task.forward(model, b)["logits"] for b in made.data.batches("test")])
+
+
+def same(first: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Bit by bit."""
+    return first.keys() == other.keys() and all(torch.equal(first[k], other[k]) for k in first)
+
+
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def draws() -> Iterator[torch.Tensor]:
+    """The states of the global generators, to compare."""
+    import random
+
+    import numpy
+
+    yield torch.get_rng_state()
+    yield torch.tensor(random.getstate()[1])
+    yield torch.from_numpy(numpy.random.get_state()[1].astype("int64"))

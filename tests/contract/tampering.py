@@ -1,0 +1,66 @@
+"""Ways in which a finished model can stop being what its method claims."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from gossamer.compression.dsee import SideBranchLinear
+from gossamer.models.parts import body_linears, parts_of
+
+
+@torch.no_grad()
+def zero_filled(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """One of the zeros of the first sparse layer is none."""
+    for layer in body_linears(model).values():
+        zeros = (layer.weight == 0).nonzero()
+        if len(zeros):
+            layer.weight[tuple(zeros[0])] = 0.01
+            return
+    raise AssertionError("the model has no zero to fill")
+
+
+@torch.no_grad()
+def weights_shuffled(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """The largest and the smallest weight of the first layer change places."""
+    weight = next(iter(body_linears(model).values())).weight.view(-1)
+    high, low = weight.argmax(), weight.argmin()
+    weight[high], weight[low] = weight[low].clone(), weight[high].clone()
+
+
+def adapter_left(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    methods["lora"].prepare(model)
+
+
+@torch.no_grad()
+def support_doubled(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """Two values of one sparse residual stand in the same place."""
+    layer = next(m for m in body_linears(model).values() if isinstance(m, SideBranchLinear))
+    layer.indices[1] = layer.indices[0]
+
+
+@torch.no_grad()
+def neuron_back(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """The first block has one neuron more, which computes nothing."""
+    units = next(one for one in parts_of(model).units if one.kind == "neurons")
+    for path in units.rows:
+        layer = model.get_submodule(path)
+        layer.weight = nn.Parameter(nn.functional.pad(layer.weight, (0, 0, 0, 1)))
+        layer.bias = nn.Parameter(nn.functional.pad(layer.bias, (0, 1)))
+        layer.out_features += 1
+    for path in units.columns:
+        layer = model.get_submodule(path)
+        layer.weight = nn.Parameter(nn.functional.pad(layer.weight, (0, 1)))
+        layer.in_features += 1
+    model.parts = parts_of(model).with_units(units, replace(units, count=units.count + 1))
+
+
+TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
+    "zero filled": zero_filled,
+    "weights shuffled": weights_shuffled,
+    "adapter left": adapter_left,
+    "support doubled": support_doubled,
+    "neuron back": neuron_back,
+}
