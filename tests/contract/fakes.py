@@ -49,7 +49,7 @@ class Points:
         return self._loader("train", TrainingOrder(48, 8, seed, first, count))
 
     def batches(self, split, *, seed=None):
-        return self._loader(split, OnePass(self.info.rows[split], 8, seed))
+        return self._loader(split, OnePass(torch.ones(self.info.rows[split]), 8, seed))
 
     def sample(self, batch_size):
         return {
