@@ -53,8 +53,8 @@ class Fact:
     pattern: str = "dense"  # dense | unstructured | 2:4 | heads | neurons | int4 …
     target: float | None = None  # the density that was declared (of 1.0), None: none was
     density: float = 1.0  # non-zero share of what is left
-    bits: float = 32.0  # stored bits per kept weight, scales and indices included
-    macs: int = 0  # multiply-accumulates per sample with a non-zero weight (theoretical)
+    bits: float = 32.0  # stored bits per weight, zeros, scales and indices included
+    macs: int = 0  # with a non-zero weight, in one application to one vector (theoretical)
     state_bytes: int = 0  # caches, index maps
     changed: bool = True  # did a method change this operation?
     skipped: str | None = None  # why not, if it was left alone

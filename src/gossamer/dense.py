@@ -21,9 +21,11 @@ from torch import nn
 
 from gossamer.export import bundle
 from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
+from gossamer.records.metrics import Metrics
 from gossamer.stages import Experiment, Watch, allot, execute, training_plan
 
 CODE = ("contract.py", "seeds.py", "fit.py", "stages.py", "dense.py", "models", "data", "tasks")
+NO_LOGGER = "gossamer.records.loggers.Null"
 CHANGES_NO_WEIGHT = ("base_steps", "steps", "log_every", "checkpoint_every", "threads", "progress")
 
 
@@ -96,6 +98,16 @@ class Dense:
             model.load_state_dict(load_tensors(self._train(watch))["model"])
         return model
 
+    def history(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """(step, metrics) of everything that was logged in this training, from its first step."""
+        if len(self.segments) > 1:
+            yield from Dense(self.experiment, self.segments[:-1], self.outputs).history()
+        file = self.directory / "metrics.jsonl"
+        for line in file.read_text().splitlines() if file.exists() else []:
+            logged = json.loads(line)
+            del logged["time"]
+            yield logged.pop("step"), logged
+
     def exported(self, watch: Watch) -> tuple[Path, dict[str, float]]:
         """The folder of the finished dense model and its quality on the test split, read after
         reloading that folder. Both are made once."""
@@ -131,7 +143,9 @@ class Dense:
             plan = allot(training_plan(experiment.builder, experiment.task), steps, experiment.seed)
             journal = Journal(self.directory, self.key)
             owner = f"dense {len(self.segments)}" if len(self.segments) > 1 else "dense"
-            rows = execute(experiment, model, {owner: plan}, journal, sum(before), watch)
+            with Metrics(self.directory, {"logger": {"_target_": NO_LOGGER}}) as metrics:
+                own = dataclasses.replace(watch, log=metrics.log, rewind=metrics.rewind)
+                rows = execute(experiment, model, {owner: plan}, journal, sum(before), own)
             save_tensors(
                 done, {"model": model.state_dict(), "seconds": sum(row["seconds"] for row in rows)}
             )

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gossamer.errors import DONE, FAILED, GossamerError, Preempted, ResumeError
+from gossamer.errors import DONE, ConfigError, GossamerError, Preempted, ResumeError
 from gossamer.records import record as records
 
 CHOICES = ("model", "dataset", "task", "compression")
@@ -65,6 +65,37 @@ def run(config: Mapping[str, Any]) -> int:
 def resume(directory: Path) -> int:
     """Go on with the run in `directory`; returns the exit status."""
     return run({**read_config(directory), "rerun": False})
+
+
+def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
+    """Measure a finished run's exported model and its twin again, on `device`; the figures join the
+    record's (the same workload on the same device is replaced). Returns the exit status."""
+    import torch
+
+    from gossamer import plan
+    from gossamer.export import bundle
+    from gossamer.measure.speed import speed
+
+    record, config = records.read(directory / "record.json"), read_config(directory)
+    if record["status"] != "done":
+        raise ResumeError(f"{directory}: {record['status']}; gossamer resume {directory} first")
+    twin = directory / record["budget"]["twin_export"]
+    if not twin.is_dir():
+        raise ResumeError(f"{twin}: the dense twin is gone; run the command again with rerun=true")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: this machine has no CUDA device; use --device cpu")
+    experiment = plan.checked(config)
+    prepare_torch(experiment.training)
+    experiment.open()
+    workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))
+    new = speed(bundle.load(twin), bundle.load(directory / "export"), workloads, device=device)
+    setting = ("workload", "device", "dtype", "runtime", "threads")
+    places = [[entry.get(name) for name in setting] for entry in new]
+    kept = [e for e in record["speed"] if [e.get(name) for name in setting] not in places]
+    record = {**record, "speed": kept + new}
+    records.write(directory / "record.json", record)
+    _show(record, directory)
+    return DONE
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -120,7 +151,10 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
             plans = stages.plan_stages(experiment, budget.steps + budget.unspent)
             rows = stages.execute(experiment, model, plans, journal, budget.base, watch)
         else:  # the dense model is the result
-            model, rows = twin.model(watch), []
+            model, rows = twin.model(aside), []
+            metrics.rewind(-1)
+            for step, logged in twin.history():
+                metrics.log(logged, step)
         experiment.finalize(model)
         result = finish(Finished(experiment, model, twin, directory, aside, display.say), rows)
         record = {
@@ -131,6 +165,7 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
                 "total": budget.total,
                 "pair_equal": budget.pair_equal and paired is experiment,
                 "teacher_passes": sum(row["teacher_passes"] for row in rows),
+                "twin_export": os.path.relpath(twin.directory / "export", directory),
             },
             "stages": rows,
             **result,
@@ -248,6 +283,3 @@ def _show(record: Mapping[str, Any], directory: Path) -> None:
     from gossamer.records.table import summary
 
     summary(record, directory)
-
-
-__all__ = ["FAILED", "read_config", "resume", "run"]

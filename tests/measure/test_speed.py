@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from gossamer.measure import memory
-from gossamer.measure.speed import Timing, device_name, interleaved, speed
+from gossamer.measure.speed import (
+    LEAST,
+    Timing,
+    device_name,
+    interleaved,
+    paired_ratio,
+    speed,
+)
 
 
 class Waits(nn.Module):
@@ -57,10 +64,10 @@ def test_latency_and_throughput_are_those_of_the_calls():
     assert timings["b"].throughput_per_second <= 4 / 0.04
 
 
-def test_a_slow_model_stops_at_the_time_limit_but_not_before_five():
+def test_a_slow_model_stops_at_the_time_limit_but_not_before_six():
     calls = []
     timings = interleaved({"a": Waits("a", 0.02, calls)}, X, warmup=0, repeats=100, seconds=0.01)
-    assert len(timings["a"].seconds) == 5
+    assert len(timings["a"].seconds) == 6
 
 
 def test_quantiles_and_throughput_by_hand():
@@ -108,3 +115,17 @@ def test_model_bytes_count_each_storage_once():
     model[1].weight = model[0].weight
     model.register_buffer("view", model[0].weight.data[0])
     assert memory.model_bytes(model) == 64
+
+
+def test_the_ratio_of_turns_has_the_interval_that_order_statistics_give():
+    compressed = Timing((1.0,) * 10, 1)
+    dense = Timing((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0), 1)
+    # P(fewer than 2 of 10 below the median) = 11/1024: the second from each end is 97.9% sure
+    assert paired_ratio(dense, compressed) == {"p50": 5.5, "low": 2.0, "high": 9.0}
+
+
+def test_six_turns_are_the_fewest_for_a_95_percent_interval():
+    times = Timing((1.0, 2.0, 3.0, 4.0, 5.0, 6.0), 1)
+    ratio = paired_ratio(times, Timing((1.0,) * 6, 1))
+    assert LEAST == 6 and (ratio["low"], ratio["high"]) == (1.0, 6.0)
+    assert 2 / 2**6 < 0.05 < 2 / 2**5

@@ -49,7 +49,7 @@ def test_seeds_give_a_mean_with_a_t_interval_and_a_paired_difference(tmp_path: P
     assert row["difference"] == pytest.approx(-0.01)
     assert row["difference_interval"] == pytest.approx(0, abs=1e-12)
     assert row["trainable_parameters"] == 500
-    assert row["speed_up"] == {"batch 1": pytest.approx(1.25)}
+    assert row["speed_up"] == {"batch 1": {"p50": pytest.approx(1.25), "low": 1.2, "high": 1.3}}
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_latency_of_two_devices_is_not_averaged(tmp_path: Path, capsys) -> None:
 
 def test_each_device_has_its_own_column(tmp_path: Path) -> None:
     here = done()["speed"][0]
-    there = here | {"device": "a GPU", "threads": 2, "compressed": {**TIMES, "p50": 2.0}}
+    there = here | {"device": "a GPU", "speed_up": {"p50": 5.0, "low": 4.9, "high": 5.1}}
     for number in (1, 2):
         put(tmp_path, str(number), seed(number, speed=[here, there]))
     (row,) = compare.rows([str(tmp_path)])
-    assert row["speed_up"] == {
+    assert {name: ratio["p50"] for name, ratio in row["speed_up"].items()} == {
         "batch 1 on a processor": pytest.approx(1.25),
         "batch 1 on a GPU": pytest.approx(5.0),
     }

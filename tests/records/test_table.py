@@ -3,7 +3,7 @@
 import pytest
 
 from gossamer.records import table
-from tests.records.examples import TIMES, done
+from tests.records.examples import done
 
 
 def printed(capsys, **changes) -> str:
@@ -28,21 +28,18 @@ def test_dense_and_compressed_stand_side_by_side(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dense", "compressed", "words"),
+    ("p50", "low", "high", "words"),
     [
-        (10.0, 8.0, "1.25× faster"),
-        (8.0, 10.0, "1.25× slower"),
-        (10.0, 9.6, "no speed-up"),
-        (9.6, 10.0, "no speed-up"),
-        (10.0, 10.0, "no speed-up"),
+        (1.25, 1.1, 1.4, "1.25× faster"),
+        (0.8, 0.7, 0.9, "1.25× slower"),
+        (1.25, 0.9, 1.6, "no speed-up"),  # the interval holds 1: noise
+        (0.8, 0.7, 1.1, "no speed-up"),
+        (1.04, 1.03, 1.05, "no speed-up"),  # certain, and too small to matter
+        (0.97, 0.96, 0.98, "no speed-up"),
     ],
 )
-def test_latency_is_told_as_it_was_measured(capsys, dense, compressed, words) -> None:
-    entry = {
-        **done()["speed"][0],
-        "dense": {**TIMES, "p50": dense},
-        "compressed": {**TIMES, "p50": compressed},
-    }
+def test_latency_is_told_only_beyond_its_noise(capsys, p50, low, high, words) -> None:
+    entry = done()["speed"][0] | {"speed_up": {"p50": p50, "low": low, "high": high}}
     assert line(printed(capsys, speed=[entry]), "latency p50, batch 1").endswith(words)
 
 

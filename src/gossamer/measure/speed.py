@@ -6,6 +6,7 @@ turns call by call, in an order that alternates, and every drift meets all of th
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
 import time
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from gossamer.measure import memory
 
+LEAST = 6  # turns: the fewest whose extremes are a 95% interval of the median
 RUNTIME = f"torch {torch.__version__} eager"
 
 
@@ -48,8 +50,8 @@ def interleaved(
     *,
     warmup: int = 3,
     repeats: int = 30,
-    seconds: float = 20.0,
-    least: int = 5,
+    seconds: float = 10.0,
+    least: int = LEAST,
 ) -> dict[str, Timing]:
     """Time `model(**inputs)` of every model, taking turns, in eval mode and inference mode.
 
@@ -82,7 +84,7 @@ def speed(
     device: str | torch.device = "cpu",
     warmup: int = 3,
     repeats: int = 30,
-    seconds: float = 20.0,
+    seconds: float = 10.0,
 ) -> list[dict[str, Any]]:
     """The record's `speed`: one entry per workload (name -> inputs), dense twin and compressed
     model in one interleaved run on `device`, to which both are moved."""
@@ -100,10 +102,30 @@ def speed(
                 "dtype": _dtype(compressed),
                 "runtime": RUNTIME,
                 "threads": torch.get_num_threads(),
+                "warmup": warmup,
+                "repeats": len(timings["dense"].seconds),
+                "speed_up": paired_ratio(timings["dense"], timings["compressed"]),
                 **sides,
             }
         )
     return entries
+
+
+def paired_ratio(dense: Timing, compressed: Timing) -> dict[str, float]:
+    """Dense / compressed seconds, turn by turn: the median, and its 95% interval by order
+    statistics, which assumes nothing about how times are distributed. Above 1 is faster."""
+    ratios = sorted(a / b for a, b in zip(dense.seconds, compressed.seconds, strict=True))
+    count, tail, outside = len(ratios), 0.0, 0
+    for below in range(count // 2):
+        tail += math.comb(count, below) / 2**count
+        if 2 * tail > 0.05:
+            break
+        outside = below
+    return {
+        "p50": statistics.median(ratios),
+        "low": ratios[outside],
+        "high": ratios[count - 1 - outside],
+    }
 
 
 def device_name(device: str | torch.device = "cpu") -> str:

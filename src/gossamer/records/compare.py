@@ -217,18 +217,22 @@ def _typical(members: list[Record], ledger: str, name: str) -> float:
 
 def _speed_ups(
     members: list[Record], labels: Mapping[tuple[Any, ...], str], title: str
-) -> tuple[dict[str, float], list[str]]:
-    """Dense p50 / compressed p50 by label: the geometric mean over seeds, where every seed was
-    measured on the same device, dtype, runtime and threads."""
-    measured: dict[str, list[float]] = defaultdict(list)
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Dense / compressed latency by label: the geometric mean over seeds, and the widest of their
+    intervals, where every seed was measured on the same device, dtype, runtime and threads."""
+    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
     for record in members:
         for entry in _timed(record):
-            ratio = entry["dense"]["p50"] / entry["compressed"]["p50"]
-            measured[labels[_place(entry)]].append(ratio)
+            measured[labels[_place(entry)]].append(entry["speed_up"])
     found, notes = {}, []
     for label, ratios in measured.items():
         if len(ratios) == len(members):
-            found[label] = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            logs = [math.log(ratio["p50"]) for ratio in ratios]
+            found[label] = {
+                "p50": math.exp(sum(logs) / len(logs)),
+                "low": min(ratio["low"] for ratio in ratios),
+                "high": max(ratio["high"] for ratio in ratios),
+            }
         else:
             notes.append(
                 f"not mixed: {title}: latency of {label} was measured for {len(ratios)} of "

@@ -31,9 +31,13 @@ def show(rows: Sequence[Row], notes: Sequence[str], format: str) -> None:
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """A row without nesting: seeds as text, a column `speed_up <workload>` for each workload."""
+    """A row without nesting: seeds as text, columns `speed_up <workload>` for each workload."""
     plain = {name: value for name, value in row.items() if name not in ("seeds", "speed_up")}
-    speed = {f"speed_up {name}": value for name, value in row["speed_up"].items()}
+    speed = {
+        f"speed_up {name}{end}": ratio[key]
+        for name, ratio in row["speed_up"].items()
+        for key, end in (("p50", ""), ("low", " low"), ("high", " high"))
+    }
     return {**plain, "seeds": " ".join(map(str, row["seeds"])), **speed}
 
 
@@ -73,7 +77,7 @@ def _cells(row: Row, workloads: Sequence[str]) -> list[str]:
         "" if dense else relative(row["dense_checkpoint_bytes"], row["checkpoint_bytes"]),
         "" if dense else relative(row["macs_dense"], row["macs_effective"]),
         relative(row["macs_dense"], row["macs_nonzero"]) if theory else "",
-        *(speed_up(row["speed_up"].get(name)) for name in workloads),
+        *(speed_up(**row["speed_up"][n]) if n in row["speed_up"] else "" for n in workloads),
     ]
 
 

@@ -54,6 +54,7 @@ DONE = {
         "total": int,
         "pair_equal": bool,
         "teacher_passes": int,
+        "twin_export": str,
     },
     "stages": [
         {
@@ -99,6 +100,9 @@ DONE = {
                 "dtype": str,
                 "runtime": str,
                 "threads": (int, None),
+                "warmup": int,  # calls of each model before the timed ones
+                "repeats": int,  # timed calls of each
+                "speed_up": {"p50": NUMBER, "low": NUMBER, "high": NUMBER},  # dense / compressed
                 "compressed": TIMES,
                 "dense": TIMES,
             },
