@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 
 def folder(path: Path, **splits: dict[str, list] | pa.Table) -> str:
-    """A folder with one parquet file per split, e.g. folder(path, train={"text": […], "label": […]})."""
+    """A folder with a parquet file per split, e.g. folder(path, train={"text": …, "label": …})."""
     path.mkdir(parents=True, exist_ok=True)
     for name, columns in splits.items():
         table = columns if isinstance(columns, pa.Table) else pa.table(columns)

@@ -79,5 +79,14 @@ def test_another_tasks_folder_is_refused(tmp_path):
 
 
 def test_an_unknown_task_is_refused_with_the_nine():
-    with pytest.raises(ConfigError, match="dataset.task=sst3: one of sst2, mrpc"):
+    with pytest.raises(ConfigError, match=r"dataset.task=sst3: one of sst2, mrpc"):
         Glue("sst3")
+
+
+def test_without_a_network_the_hub_is_refused_at_once_with_the_way_out(monkeypatch, tmp_path):
+    import datasets
+
+    monkeypatch.setattr("gossamer.data.glue.hub_reachable", lambda: False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    with pytest.raises(DataError, match=r"cannot be read from the hub .* dataset.path=FOLDER"):
+        Glue("qnli", cache=str(tmp_path)).load()

@@ -32,8 +32,8 @@ def test_an_epoch_shows_no_row_twice_and_drops_only_the_partial_batch(rows, batc
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    first, second = (list(TrainingOrder(64, 64, 0, epoch, 1))[0] for epoch in (0, 1))
-    other = list(TrainingOrder(64, 64, 1, 0, 1))[0]
+    first, second = (next(iter(TrainingOrder(64, 64, 0, epoch, 1))) for epoch in (0, 1))
+    other = next(iter(TrainingOrder(64, 64, 1, 0, 1)))
     assert first != second
     assert first != other
     assert sorted(first) == sorted(second) == list(range(64))

@@ -9,6 +9,7 @@ from gossamer.data.splits import Split
 from gossamer.data.tables import read_folder, read_splits
 from gossamer.data.text import REGRESSION, TextClassification
 from gossamer.errors import ConfigError, DataError
+from gossamer.hub import hub_reachable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,10 +104,12 @@ class Glue(TextClassification):
         return splits, classes, []
 
     def _hub(self) -> dict[str, Dataset]:
-        from datasets import load_dataset
+        import datasets
 
+        if not hub_reachable():
+            datasets.config.HF_HUB_OFFLINE = True  # what was fetched before can still be read
         try:
-            tables = load_dataset(HUB, self.task, cache_dir=self.cache)
+            tables = datasets.load_dataset(HUB, self.task, cache_dir=self.cache)
         except Exception as error:  # the hub's clients raise a dozen unrelated types
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gossamer.errors import ConfigError
+from gossamer.hub import hub_reachable
 from gossamer.models.checkpoint import is_local, locate, reading, weights_digest
 from gossamer.models.layouts import find_parts
 from gossamer.models.wordpiece import train_wordpiece
@@ -138,7 +139,7 @@ class Bert:
         from transformers import AutoTokenizer
 
         with reading(self.source):
-            return AutoTokenizer.from_pretrained(self._location(), **self._trust())
+            return AutoTokenizer.from_pretrained(self._location(), **self._from())
 
     def build(self, info: DataInfo, *, meta: bool = False) -> nn.Module:
         """The model, in training mode, in float32, with `.parts`.
@@ -175,7 +176,7 @@ class Bert:
                     use_safetensors=True,
                     ignore_mismatched_sizes=True,  # another number of classes: a new head
                     output_loading_info=True,
-                    **self._trust(),
+                    **self._from(),
                 )
         model.parts = find_parts(model, model.base_model_prefix, name)  # type: ignore[assignment]
         if not meta and self.weights == "pretrained":
@@ -197,8 +198,14 @@ class Bert:
         assert self.source is not None
         return locate(self.source, self.package)
 
-    def _trust(self) -> dict[str, Any]:
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+    def _from(self) -> dict[str, Any]:
+        """How every file of the source is asked for."""
+        local = is_local(self._location()) or not hub_reachable()
+        return {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+            "local_files_only": local,  # a hub id may still be in the local cache
+        }
 
     def _config(self, info: DataInfo | None) -> PreTrainedConfig:
         from transformers import AutoConfig, BertConfig
@@ -207,7 +214,7 @@ class Bert:
             config: PreTrainedConfig = BertConfig()
         else:
             with reading(self.source):
-                config = AutoConfig.from_pretrained(self._location(), **self._trust())
+                config = AutoConfig.from_pretrained(self._location(), **self._from())
         for key, value in self.sizes.items():
             _set(config, FIELDS[key], value, f"model.{key}")
         if self.dropout is not None:

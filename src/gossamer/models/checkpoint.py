@@ -70,6 +70,7 @@ def weights_digest(location: str) -> str:
 def reading(source: str) -> Iterator[None]:
     """Quiet transformers' tables and bars (what matters is checked after loading), and turn its
     errors about a missing or unreadable checkpoint into a ConfigError."""
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -77,7 +78,7 @@ def reading(source: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"model.source={source}: cannot be read as a safetensors checkpoint of a text "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -97,7 +98,9 @@ def _metric(name: str) -> Metric:
         case "pearson":
             return PearsonCorrCoef(sync_on_compute=False)
         case "spearman":
-            return SpearmanCorrCoef(sync_on_compute=False)
+            with warnings.catch_warnings():  # that it keeps all predictions, which are few
+                warnings.simplefilter("ignore", UserWarning)
+                return SpearmanCorrCoef(sync_on_compute=False)
         case "mse":
             return MeanSquaredError(sync_on_compute=False)
     raise ValueError(f"no regression metric {name!r}")
