@@ -53,6 +53,25 @@ def test_stages_follow_what_is_pruned_and_when(arguments, expected):
     assert {stage.lr for stage in stages if stage.share} == {2e-4}
 
 
+def test_what_the_task_says_of_its_training_holds_for_tuning_and_recovery():
+    training = [Stage("train", lr=1.0, schedule="constant", ema=0.9, monitor="accuracy")]
+    _, tune, _, recover = DSEE(tune=0.25).stages(training)
+    for stage in (tune, recover):
+        assert (stage.schedule, stage.ema, stage.monitor) == ("constant", 0.9, "accuracy")
+        assert stage.lr == 2e-4
+    parts = [Stage("tokens", share=0.0), Stage("a", share=0.25), Stage("b", share=0.75)]
+    stages = {stage.name: stage.share for stage in DSEE(tune=0.5).stages(parts)}
+    assert list(stages.items()) == [
+        ("tokens", 0.0),
+        ("support", 0.0),
+        ("tune a", 0.125),
+        ("tune b", 0.375),
+        ("prune", 0.0),
+        ("recover a", 0.125),
+        ("recover b", 0.375),
+    ]
+
+
 def test_preparing_and_finding_the_support_leave_the_model_as_it_was_bit_for_bit(choice):  # T1
     model = build(choice)
     expected = logits(model)
@@ -181,13 +200,14 @@ def test_the_ledger_tells_the_sparsity_of_w_and_of_merged_w_apart():  # T14
         weights = sum(row.shape[0] * row.shape[1] for row in others)
         kept = sum(row.density * row.shape[0] * row.shape[1] for row in others)
         assert kept == pytest.approx(0.5 * weights, abs=1)
-        assert {row.pattern for row in others} == {"unstructured"}
+        assert {(row.pattern, row.target) for row in others} == {("unstructured", 0.5)}
     for name, merged in rows["merged"].items():
         side = rows["side_branch"][name]
         if parts.linear[name] in ADAPTED:
             assert merged.density > 0.99
             hidden = f"dense, merged over a {1 - side.density:.1%} sparse W"
             assert (merged.pattern, side.pattern) == (hidden, "unstructured")
+            assert (merged.target, side.target) == (None, 0.7)
             layer = model.get_submodule(name)
             branches = layer.U.numel() + layer.V.numel() + layer.values.numel()
             assert side.macs == int((layer.weight != 0).sum()) + branches

@@ -20,6 +20,7 @@ What differs from the released code, and why, is in docs/methods/dsee.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -114,17 +115,28 @@ class DSEE(contract.Method):
         return problems(self, parts_of(model), model)
 
     def stages(self, training: list[Stage]) -> list[Stage]:
-        support = Stage("support", share=0.0)
+        """The support, then what the model and the task train, before and after one pruning. Their
+        stages (one, as a rule) become "tune" and "recover"."""
+        several = sum(stage.share > 0 for stage in training) > 1
+
+        def phase(name: str, share: float) -> list[Stage]:
+            return [
+                replace(
+                    stage,
+                    name=f"{name} {stage.name}" if several else name,
+                    share=share * stage.share,
+                    lr=self.lr,
+                )
+                for stage in training
+                if stage.share * share > 0
+            ]
+
+        once = [stage for stage in training if not stage.share]
+        plan = [*once, Stage("support", share=0.0)]
         if not (self.masked or self.structured):
-            return [support, Stage("tune", lr=self.lr)]
-        plan = [
-            support,
-            Stage("tune", share=self.tune, lr=self.lr),
-            Stage("prune", share=0.0),
-            Stage("recover", share=1 - self.tune, lr=self.lr),
-        ]
-        left_out = {"tune": self.tune == 0, "recover": self.tune == 1}
-        return [stage for stage in plan if not left_out.get(stage.name)]
+            return plan + phase("tune", 1.0)
+        prune = Stage("prune", share=0.0)
+        return [*plan, *phase("tune", self.tune), prune, *phase("recover", 1 - self.tune)]
 
     def prepare(self, model: nn.Module) -> None:
         scale = self.alpha / self.rank
@@ -183,7 +195,7 @@ class DSEE(contract.Method):
         for module in body_linears(model, self.roles).values():
             for parameter in (module.U, module.V, module.values):
                 parameter.requires_grad_(True)
-        if stage.name == "tune" and self.structure_score == "gates":
+        if stage.name.startswith("tune") and self.structure_score == "gates":
             for gated in structured.gates(model):
                 gated.gate.requires_grad_(True)
 
@@ -214,4 +226,4 @@ class DSEE(contract.Method):
         return checks
 
     def ledger(self, loaded: nn.Module) -> list[Fact]:
-        return proof.facts(loaded, self.roles)
+        return proof.facts(loaded, self.roles, self.sparsity, self.update_sparsity)

@@ -16,13 +16,15 @@ from gossamer.sparsity import ledger
 TOLERANCE = 0.01  # of a declared share, beyond the exact count (pre-trained zeros may come on top)
 
 
-def facts(model: nn.Module, roles: Collection[str]) -> list[Fact]:
+def facts(
+    model: nn.Module, roles: Collection[str], sparsity: float, update_sparsity: float
+) -> list[Fact]:
     """One row for every linear layer of the body.
 
     `density` is that of the stored W (side branches) or W' (merged); the pattern of a merged layer
-    states the sparsity of M ⊙ W before ΔW filled it in. `macs` are per token, side branches
-    included; so are `bits`, per weight of W. One threshold serves a whole group, so no layer has a
-    target of its own: the group's is among the checks."""
+    states the sparsity of M ⊙ W before ΔW filled it in. `target` is that of the layer's group,
+    which one threshold meets over all its layers together; a merged layer has none. `macs` are per
+    token, side branches included; so are `bits`, per weight of W."""
     linear = parts_of(model).linear
     cut = {
         path: units.kind
@@ -32,24 +34,26 @@ def facts(model: nn.Module, roles: Collection[str]) -> list[Fact]:
     }
     rows = []
     for path, layer in body_linears(model).items():
-        weight: Tensor = layer.weight
         adapted = linear[path] in roles
-        sparse = int(torch.count_nonzero(weight)) < weight.numel() and not _merged(layer, adapted)
-        names = [name for name in (cut.get(path), "unstructured" if sparse else None) if name]
-        untouched = not names and not adapted
-        why = "no update, and its group was not pruned" if untouched else None
-        row = ledger.fact(path, weight, names[-1] if names else "dense", skipped=why)
-        if isinstance(layer, SideBranchLinear):
+        side = isinstance(layer, SideBranchLinear)
+        share = update_sparsity if adapted else sparsity
+        masked = share > 0 and (side or not adapted)
+        names = [cut[path]] if path in cut else []
+        names += ["unstructured"] if masked else []
+        row = ledger.fact(
+            path,
+            layer.weight,
+            names[-1] if names else "dense",
+            target=1 - share if masked else None,
+            skipped=None if names or adapted else "no update, and its group was not pruned",
+        )
+        if side:
             row = _with_branches(row, layer)
         elif adapted and hasattr(layer, "frozen_density"):
             hidden = f"dense, merged over a {1 - layer.frozen_density:.1%} sparse W"
             row = replace(row, pattern=", ".join([*names, hidden]))
         rows.append(row)
     return rows
-
-
-def _merged(layer: nn.Module, adapted: bool) -> bool:
-    return adapted and not isinstance(layer, SideBranchLinear)
 
 
 def _with_branches(row: Fact, layer: SideBranchLinear) -> Fact:
