@@ -27,19 +27,18 @@ SPECIAL = ("_target_", "_partial_", "defaults")
 def problems(directory: Path) -> Iterator[str]:
     """Everything that is wrong with the config tree in `directory`, one line each."""
     tree = Tree(str(directory))
-    place = ["--config-path", str(directory)]
     for slot in tree.slots:
         for option in tree.options(slot):
             yield from (
                 f"{slot}={option} does not compose: {line}"
-                for line in check([*place, f"{slot}={option}"])
+                for line in check([f"{slot}={option}"], tree)
             )
     for file in sorted(directory.rglob("*.yaml")):
         name = file.relative_to(directory)
-        yield from (f"{name}: {line}" for line in [*comment(file, place), *keys(file, directory)])
+        yield from (f"{name}: {line}" for line in [*comment(file, tree), *keys(file, directory)])
 
 
-def comment(file: Path, place: list[str]) -> Iterator[str]:
+def comment(file: Path, tree: Tree) -> Iterator[str]:
     """The head of a file: what it is, and a command that would run."""
     head = []
     for text in file.read_text(encoding="utf-8").splitlines():
@@ -59,7 +58,7 @@ def comment(file: Path, place: list[str]) -> Iterator[str]:
                 words = [word.replace(f"={placeholder}", f"={folder}") for word in words]
             if words[0] in (*COMMANDS, "--help"):
                 continue
-            yield from (f"`{command}`: {line}" for line in check([*place, *words]))
+            yield from (f"`{command}`: {line}" for line in check(words, tree))
 
 
 def keys(file: Path, directory: Path) -> Iterator[str]:

@@ -238,7 +238,8 @@ def _plain(value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _twin(job: Job, overrides: Sequence[Override]) -> None:
-    """Compose the twin that `twin=[model=…]` names: the same job, dense, with these overrides."""
+    """Compose the twin that `twin=[model=…]` names: the same job, dense, with these overrides. Keys
+    that were typed for a choice which the twin replaces stay with the job."""
     named = job.config.get("twin")
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
         return
@@ -249,10 +250,11 @@ def _twin(job: Job, overrides: Sequence[Override]) -> None:
         if top in (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "hydra"):
             problems.append(f"{override.input_line}: a dense twin cannot change {top}")
     if not problems:
+        replaced = {each.key_or_group for each in parsed if choices.is_choice(each, job.tree)}
         kept = [
             each
             for each in overrides
-            if each.key_or_group.partition(".")[0] not in (SEVERAL, "twin")
+            if each.key_or_group.partition(".")[0] not in (SEVERAL, "twin", *replaced)
             and not each.is_hydra_override()
         ]
         dense, _ = parse([f"{SEVERAL}=none", "twin=continued"], job.tree)

@@ -20,6 +20,7 @@ from gossamer.cli.frozen import read, write
 from gossamer.cli.overrides import parse
 from gossamer.errors import DONE, FAILED, MISCONFIGURED, PREEMPTED, GossamerError
 
+LOST, WAITING = "lost", "not started"  # of jobs that left no exit status
 STATES = {DONE: "done", FAILED: "failed", MISCONFIGURED: "misconfigured", PREEMPTED: "preempted"}
 
 
@@ -35,12 +36,13 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
         (jobs / f"{key(job.overrides)}.json").unlink(missing_ok=True)
     started = time.time()
     stopped = launch([*_swept(command, argv), f"hydra.sweep.dir={json.dumps(str(folder))}"])
-    states = _states(command, jobs, started)
+    absent = WAITING if stopped == PREEMPTED else LOST
+    states = _states(command, jobs, started, absent)
     print(_table(states))
-    found = {state["status"] for state in states} | ({stopped} if not states else set())
+    found = {state["status"] for state in states} | {stopped}
     if found <= {DONE}:
-        return stopped if stopped == PREEMPTED else DONE
-    return PREEMPTED if found <= {DONE, PREEMPTED} else FAILED
+        return DONE
+    return PREEMPTED if found <= {DONE, PREEMPTED, WAITING} else FAILED
 
 
 def key(overrides: Sequence[str]) -> str:
@@ -136,8 +138,8 @@ def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _states(command: Command, jobs: Path, started: float) -> list[dict[str, Any]]:
-    """The state of every job of this sweep; one that left none was lost with its process."""
+def _states(command: Command, jobs: Path, started: float, absent: str) -> list[dict[str, Any]]:
+    """The state of every job of this sweep; `absent` is that of one that left none."""
     names = [key(job.overrides) for job in command.jobs]
     if not command.enumerated:
         names = sorted(file.stem for file in jobs.glob("*.json"))
@@ -150,7 +152,9 @@ def _states(command: Command, jobs: Path, started: float) -> list[dict[str, Any]
                 states.append(state)
         else:
             overrides = command.jobs[index].overrides
-            states.append({"overrides": overrides, "status": None, "seconds": 0, "directory": ""})
+            states.append(
+                {"overrides": overrides, "status": absent, "seconds": 0.0, "directory": ""}
+            )
     return states
 
 
@@ -158,8 +162,8 @@ def _table(states: list[dict[str, Any]]) -> str:
     rows = [("job", "state", "seconds", "directory", "overrides")]
     for index, state in enumerate(states):
         status = state["status"]
-        name = STATES.get(status, "lost" if status is None else f"failed ({status})")
-        if status is not None and status < 0:
+        name = status if isinstance(status, str) else STATES.get(status, f"failed ({status})")
+        if isinstance(status, int) and status < 0:
             name = f"killed ({signal.Signals(-status).name})"
         typed = " ".join(state["overrides"])
         rows.append((f"#{index}", name, f"{state['seconds']:.1f}", state["directory"], typed))
