@@ -31,20 +31,20 @@ def run(config: Mapping[str, Any]) -> int:
     repeated (unless rerun=true), one that was cut goes on where it stopped."""
     directory = Path(config["directory"])
     path = directory / "record.json"
-    if config["rerun"]:
-        for leftover in ("state", "export"):
-            shutil.rmtree(directory / leftover, ignore_errors=True)
-        for leftover in ("record.json", "metrics.jsonl"):
-            (directory / leftover).unlink(missing_ok=True)
-    elif path.exists() and (old := records.read(path))["status"] == "done":
+    if not config["rerun"] and path.exists() and (old := records.read(path))["status"] == "done":
         print(f"already done: {directory} (rerun=true repeats it)")
         _show(old, directory)
         return DONE
+    from gossamer import plan  # torch from here on
+
+    experiment = plan.checked(config)  # a wrong configuration leaves no directory behind
     with _alone(directory):
+        if config["rerun"]:
+            _clear(directory)
         _describe(config, directory)
         started = _now()
         try:
-            record = _work(config, directory, started)
+            record = _work(config, experiment, directory, started)
         except BaseException as error:
             status = "preempted" if isinstance(error, Preempted) else "failed"
             failed = _head(config, directory, started, status) | {"error": _line(error)}
@@ -60,6 +60,13 @@ def run(config: Mapping[str, Any]) -> int:
         shutil.rmtree(directory / "state", ignore_errors=True)  # the export holds the result
     _show(record, directory)
     return DONE
+
+
+def _clear(directory: Path) -> None:
+    for leftover in ("state", "export"):
+        shutil.rmtree(directory / leftover, ignore_errors=True)
+    for leftover in ("record.json", "metrics.jsonl", "traceback.txt"):
+        (directory / leftover).unlink(missing_ok=True)
 
 
 def resume(directory: Path) -> int:
@@ -115,7 +122,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise ResumeError(f"{path}: damaged; start the run again with its command") from error
 
 
-def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str, Any]:
+def _work(
+    config: Mapping[str, Any], experiment: Any, directory: Path, started: str
+) -> dict[str, Any]:
     from gossamer import plan, stages
     from gossamer.dense import Dense, code_digest, fingerprint
     from gossamer.fit import interruption
@@ -124,7 +133,6 @@ def _work(config: Mapping[str, Any], directory: Path, started: str) -> dict[str,
     from gossamer.records.metrics import Metrics
     from gossamer.result import Finished, finish
 
-    experiment = plan.checked(config)
     prepare_torch(experiment.training)
     experiment.open()
     budget = plan.budget(experiment, config["twin"])
