@@ -69,10 +69,7 @@ class Docstrings(TextClassification):
             workers=workers,
             limit=limit,
         )
-
-    @property
-    def name(self) -> str:
-        return "docstrings"
+        self.name = "docstrings"
 
     def read(self) -> tuple[dict[str, Split], tuple[str, ...] | None, list[str]]:
         folder = Path(self.path or sysconfig.get_paths()["stdlib"])
@@ -121,14 +118,14 @@ def unique_docstrings(folder: Path) -> dict[tuple[str, str], list[str]]:
     owners: dict[str, set[str]] = defaultdict(set)
     for package in PACKAGES:
         for file in sorted((folder / package).rglob("*.py")):
-            path = file.relative_to(folder)
-            if {"test", "tests"} & set(path.parts):
+            inside = file.relative_to(folder)
+            if {"test", "tests"} & set(inside.parts):
                 continue
             masked = [
                 " ".join(NAMES.sub(MASK, text).split())
                 for text in module_docstrings(file.read_text(encoding="utf-8"))
             ]
-            texts[package, path.as_posix()] = masked
+            texts[package, inside.as_posix()] = masked
             for text in masked:
                 owners[_letters(text)].add(package)
     seen: set[str] = set()

@@ -81,10 +81,7 @@ class Glue(TextClassification):
             workers=workers,
             limit=limit,
         )
-
-    @property
-    def name(self) -> str:
-        return f"glue/{self.task}"
+        self.name = f"glue/{task}"
 
     def metrics(self, classes: tuple[str, ...] | None) -> tuple[str, ...]:
         del classes

@@ -146,6 +146,6 @@ def digest(splits: Mapping[str, Split], classes: tuple[str, ...] | None) -> str:
     sha = hashlib.sha256(repr(classes).encode())
     for name in SPLITS:
         split = splits[name]
-        for row in zip(split.first, split.second or [None] * len(split), split.labels, strict=True):
+        for row in zip(split.first, split.second or [""] * len(split), split.labels, strict=True):
             sha.update(repr((name, *row)).encode())
     return sha.hexdigest()

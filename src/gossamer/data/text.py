@@ -47,6 +47,8 @@ class TextClassification(LightningDataModule):
         limit: at most so many rows of each split, by a fixed draw; None: all.
     """
 
+    name: str  # of the data set, in records and messages
+
     def __init__(
         self,
         path: str | None = None,
@@ -74,6 +76,7 @@ class TextClassification(LightningDataModule):
             problems.append(f"dataset.overlap={overlap}: error or drop")
         if problems:
             raise ConfigError(*problems)
+        self.name = "text_folder"
         self.path, self.overlap = path, overlap
         self.columns = (text, pair, label)
         self.batch_size, self.max_length = batch_size, max_length
@@ -82,11 +85,7 @@ class TextClassification(LightningDataModule):
         self.encoded: dict[str, Encoded] = {}
         self._info: DataInfo | None = None
 
-    # What another text data set overrides: its name, its metrics and how its splits are read.
-
-    @property
-    def name(self) -> str:
-        return "text_folder"
+    # What another text data set overrides (beside its name): its metrics, how its splits are read.
 
     def metrics(self, classes: tuple[str, ...] | None) -> tuple[str, ...]:
         """The data set's own metrics, the primary one first."""

@@ -7,7 +7,7 @@ DistilBERT's; MiniLM (Wang et al. 2020, arXiv:2002.10957) is a small BERT.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from gossamer.errors import ConfigError
 from gossamer.hub import hub_reachable
 from gossamer.models.checkpoint import is_local, locate, reading, weights_digest
 from gossamer.models.layouts import find_parts
+from gossamer.models.parts import parts_of
 from gossamer.models.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ class Bert:
 
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
         """Problems, one line each, of this model with this data."""
-        positions = model.get_submodule(f"{model.base_model_prefix}.embeddings.position_embeddings")
+        path = f"{model.base_model_prefix}.embeddings.position_embeddings"
+        positions = cast(nn.Embedding, model.get_submodule(path))
         # RoBERTa counts positions from padding_idx + 1
         most = positions.num_embeddings - (
             0 if positions.padding_idx is None else positions.padding_idx + 1
@@ -240,7 +242,7 @@ def _set(config: PreTrainedConfig, names: tuple[str, ...], value: Any, key: str)
 
 def _check_loaded(report: dict[str, Any], model: nn.Module, source: str) -> None:
     """Only the head (and the pooler that feeds it) may be missing from a checkpoint."""
-    own = (*model.parts.head, f"{model.base_model_prefix}.pooler")  # type: ignore[union-attr]
+    own = (*parts_of(model).head, f"{model.base_model_prefix}.pooler")
     mismatched = [key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]]
     lacking = sorted(
         key for key in [*report["missing_keys"], *mismatched] if not key.startswith(own)

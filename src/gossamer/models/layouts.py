@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
@@ -109,10 +110,10 @@ def _units(modules: dict[str, nn.Module], block: str, layout: Layout) -> tuple[U
         return tuple(f"{block}.{path}" for path, role in layout.layers.items() if role in roles)
 
     attention = f"{block}.{layout.attention}"
-    heads = getattr(modules[attention], layout.head_count)
-    size = modules[paths("query")[0]].out_features // heads
+    heads = cast(int, getattr(modules[attention], layout.head_count))
+    size = cast(nn.Linear, modules[paths("query")[0]]).out_features // heads
     counters = ((attention, layout.head_count, 1), (attention, layout.head_width, size))
-    up = modules[paths("up")[0]]
+    up = cast(nn.Linear, modules[paths("up")[0]])
     return (
         Units(
             kind="heads",

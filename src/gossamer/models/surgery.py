@@ -79,6 +79,6 @@ def linear_columns(layer: nn.Linear, keep: Tensor) -> None:
     layer.in_features = len(keep)
 
 
-def _select(parameter: nn.Parameter, keep: Tensor, dim: int) -> nn.Parameter:
+def _select(parameter: Tensor, keep: Tensor, dim: int) -> nn.Parameter:
     values = parameter.detach().index_select(dim, keep.to(parameter.device))
     return nn.Parameter(values, requires_grad=parameter.requires_grad)
