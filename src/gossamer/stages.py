@@ -5,6 +5,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,7 @@ class Training:
     accelerator: str = "auto"
     devices: int = 1
     evaluate_every: int = 0  # steps; 0: at stage boundaries only
+    validation_batches: int | None = None  # of one evaluation while training; None: the whole split
     checkpoint_every: int = 50  # steps
     log_every: int = 10  # steps
     threads: int | None = None  # of one process; None: torch's choice
@@ -108,8 +110,24 @@ class Experiment:
         return new > old if self.task.primary(self.data.info)[1] == "max" else new < old
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        device = self.training.device()
-        return self.task.evaluate(model.to(device), self.data, split, device=device)
+        device, data = self.training.device(), self.data
+        if split == "validation" and self.training.validation_batches:
+            data = _First(data, self.training.validation_batches)
+        return self.task.evaluate(model.to(device), data, split, device=device)
+
+
+@dataclass(frozen=True)
+class _First:
+    """A data set of which every pass ends after some batches."""
+
+    data: Any
+    count: int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
+
+    def batches(self, split: str, *, seed: int | None = None) -> Iterator[Batch]:
+        return islice(self.data.batches(split, seed=seed), self.count)
 
 
 @dataclass
