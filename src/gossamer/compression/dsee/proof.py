@@ -63,22 +63,6 @@ def _with_branches(row: Fact, layer: SideBranchLinear) -> Fact:
     return replace(row, macs=row.macs + weights, bits=row.bits + 8 * extra / layer.weight.numel())
 
 
-def same_weights(loaded: nn.Module, reference: nn.Module) -> Check:
-    """Every tensor of every body layer equals the exported one, bit by bit."""
-    other = body_linears(reference)
-    pairs = [
-        (tensor, other[path].state_dict().get(name))
-        for path, layer in body_linears(loaded).items()
-        for name, tensor in layer.state_dict().items()
-    ]
-    same = sum(
-        twin is not None and torch.equal(tensor, twin.to(tensor.device)) for tensor, twin in pairs
-    )
-    return Check(
-        "body weights reloaded", same == len(pairs) > 0, f"{same} of {len(pairs)} tensors equal"
-    )
-
-
 def sparsity_met(
     model: nn.Module, roles: Collection[str], sparsity: float, update_sparsity: float
 ) -> list[Check]:
