@@ -101,6 +101,7 @@ def test_completion_offers_groups_choices_and_keys(tmp_path):
         (["resume", "."], "no config.yaml"),
         (["bench", ".", "--batch", "0"], "--batch"),
         (["bench", ".", "--batch", "a"], "--batch"),
+        (["bench", ".", "--device", "cpuu"], "--device: cpuu"),
         (["compare"], "PATH"),
         (["compare", "nope"], "PATH=nope"),
         (["compare", ".", "--format", "xls"], "--format"),

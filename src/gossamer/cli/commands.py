@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def bench_parser() -> argparse.ArgumentParser:
         metavar="1,8,32",
         help="batch sizes (default: 1,32)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
+    parser.add_argument(
+        "--device", type=_device, default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)"
+    )
     return parser
 
 
@@ -125,6 +128,12 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not sizes or min(sizes) < 1:
         raise argparse.ArgumentTypeError("batch sizes are whole numbers from 1, by commas: 1,8,32")
     return sizes
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: a device is cpu, cuda, cuda:1 or mps")
+    return text
 
 
 def bench(args: argparse.Namespace) -> int:
