@@ -46,10 +46,10 @@ PRESETS = {
     "cpu": Preset(
         tasks={"sst2_sentence": TEXT},
         steps={"sst2_sentence": 160},
-        common=("dataset.max_length=32", "trainer.validation_batches=8"),
+        common=("dataset.batch_size=16", "dataset.max_length=32", "trainer.validation_batches=16"),
         lr="5e-5",
         adapter_lr="1e-3",
-        told="160 steps in all, batch 32, at most 32 tokens",
+        told="160 steps in all, batch 16, at most 32 tokens",
     ),
     "gpu": Preset(
         tasks={
