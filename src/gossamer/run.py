@@ -201,12 +201,14 @@ def prepare_torch(training: Any) -> None:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / "lock")
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ResumeError(f"{directory}: another process works on this run; wait for it") from error
+    except OSError as error:
+        raise records.refused(directory, error) from error
     try:
         yield
     finally:
@@ -219,8 +221,8 @@ def _describe(config: Mapping[str, Any], directory: Path) -> None:
 
     from gossamer.measure.speed import device_name
 
-    (directory / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
-    (directory / "overrides.yaml").write_text(yaml.safe_dump(config["overrides"]))
+    records.write_text(directory / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    records.write_text(directory / "overrides.yaml", yaml.safe_dump(config["overrides"]))
     environment = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -228,10 +230,10 @@ def _describe(config: Mapping[str, Any], directory: Path) -> None:
         "cpus": os.cpu_count(),
         "packages": {dist.name: dist.version for dist in metadata.distributions()},
     }
-    (directory / "environment.json").write_text(json.dumps(environment, indent=1))
+    records.write_text(directory / "environment.json", json.dumps(environment, indent=1))
     state, changes = git_state()
-    (directory / "git.json").write_text(json.dumps(state, indent=1))
-    (directory / "git.diff").write_text(changes)
+    records.write_text(directory / "git.json", json.dumps(state, indent=1))
+    records.write_text(directory / "git.diff", changes)
 
 
 def git_state() -> tuple[dict[str, Any], str]:
