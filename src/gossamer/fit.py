@@ -326,7 +326,7 @@ def _trainer(training: Any, steps: int) -> pl.Trainer:
     return pl.Trainer(
         max_steps=steps,
         max_epochs=-1,
-        accelerator=training.accelerator,
+        accelerator=training.device().type,
         devices=training.devices,
         precision=training.precision,
         gradient_clip_val=training.clip,

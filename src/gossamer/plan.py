@@ -129,6 +129,11 @@ def problems(experiment: Experiment) -> list[str]:
             )
     if found:
         return found
+    if experiment.training.devices != 1:
+        found.append(
+            f"trainer.devices={experiment.training.devices}: a run is one process on one device; "
+            "use trainer.devices=1"
+        )
     if hasattr(experiment.task, "requirements"):
         found += experiment.task.requirements(None, experiment.data)
     try:

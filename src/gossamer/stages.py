@@ -34,8 +34,8 @@ class Training:
     warmup: float = 0.0  # share of a stage's steps
     clip: float | None = 1.0  # gradient norm
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
-    accelerator: str = "auto"
-    devices: int = 1
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1  # more are refused by `plan`: a run is one process
     evaluate_every: int = 0  # steps; 0: at stage boundaries only
     validation_batches: int | None = None  # of one evaluation while training; None: the whole split
     checkpoint_every: int = 50  # steps
@@ -50,9 +50,9 @@ class Training:
             return torch.device("cpu")
         if torch.cuda.is_available():
             return torch.device("cuda")
-        if self.accelerator in ("gpu", "cuda"):
+        if self.accelerator == "gpu":
             raise ConfigError(
-                f"trainer.accelerator={self.accelerator}: this machine has no CUDA device; "
+                "trainer.accelerator=gpu: this machine has no CUDA device; "
                 "use trainer.accelerator=auto or cpu"
             )
         return torch.device("cpu")
@@ -189,7 +189,8 @@ def execute(
     `plans` maps a method's name (or any other word, for training without a method) to its stages.
     `first` is the step axis' value when the run begins. A stage that the journal has finished is
     not repeated. Afterwards `model.held` has the zeros that sparse methods left, by module path."""
-    model.held = {}
+    zeros: dict[str, Tensor] = {}  # module path -> True where the weight is kept
+    model.held = zeros  # type: ignore[assignment]
     wanted = {stage.teacher for plan in plans.values() for stage in plan if stage.teacher}
     teachers = {"start": _teacher(experiment, model)} if "start" in wanted else {}
     rows: list[dict[str, Any]] = []
@@ -197,7 +198,7 @@ def execute(
     for owner, plan in plans.items():
         method = experiment.methods.get(owner)
         # by parameter, for `prepare` may wrap the module
-        held = [(model.get_submodule(path).weight, keep) for path, keep in model.held.items()]
+        held = [(_weight(model, path), keep) for path, keep in zeros.items()]
         if method is not None:
             method.prepare(model)
         unread = None  # a finished stage whose weights were not loaded yet
@@ -226,16 +227,20 @@ def execute(
             journal.restore(unread, model)
         if method is not None:
             method.finalize(model)
-            model.held |= _zeros(method, model)
+            zeros |= _zeros(method, model)
     return rows
 
 
+def _weight(model: nn.Module, path: str) -> nn.Parameter:
+    return model.get_parameter(f"{path}.weight")
+
+
 def _zeros(method: Any, model: nn.Module) -> dict[str, Tensor]:
-    """The zeros a sparse method left: module path -> bool mask of the weight, True where kept."""
+    """The zeros that a sparse method left, as in `model.held`."""
     if "sparse weights" not in method.produces:
         return {}
     sparse = [fact.name for fact in method.ledger(model) if fact.density < 1 and not fact.skipped]
-    return {name: model.get_submodule(name).weight.detach() != 0 for name in sparse}
+    return {name: _weight(model, name).detach() != 0 for name in sparse}
 
 
 def _teacher(experiment: Experiment, model: nn.Module) -> Teacher:
