@@ -106,19 +106,22 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The resolved configuration of a run. Its directory may have been moved since."""
+    """The resolved configuration of a run. Its directory may have been moved since, with the
+    outputs that it is in, or be named from another folder than the run was started in."""
     import yaml
 
     path = Path(directory) / "config.yaml"
     try:
         config = yaml.safe_load(path.read_text())
-        return {**config, "directory": str(directory)}
+        # outputs / name / digest / seed: the bases are there, wherever this is called from
+        outputs = Path(directory).resolve().parents[len(Path(config["name"]).parts) + 1]
+        return {**config, "directory": str(directory), "outputs": str(outputs)}
     except OSError as error:
         raise ResumeError(
             f"{directory}: no run there (no config.yaml); give a run's folder, e.g. one that "
             "`gossamer compare outputs` lists"
         ) from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, KeyError) as error:
         raise ResumeError(f"{path}: damaged; start the run again with its command") from error
 
 
