@@ -209,14 +209,14 @@ class StageModule(pl.LightningModule):
             raise StageError(
                 f"stage {self.fit.stage.name}: the loss is {value} at step {self.step + 1} of "
                 f"{self.fit.stage.steps} (terms: "
-                + ", ".join(f"{name} {float(term):.3g}" for name, term in self.terms.items())
+                + ", ".join(f"{name} {float(t.detach()):.3g}" for name, t in self.terms.items())
                 + "); "
                 + (
                     f"the last good checkpoint is {self.fit.checkpoint}"
                     if kept
                     else "none saved yet"
                 )
-                + ". Lower trainer.lr, or lower trainer.clip"
+                + ". Lower trainer.lr or trainer.clip"
             )
         return value
 
