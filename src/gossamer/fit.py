@@ -205,20 +205,26 @@ class StageModule(pl.LightningModule):
     def _refuse_non_finite(self) -> float:
         value = float(self.last_loss)
         if not math.isfinite(value):
-            kept = self.fit.checkpoint.exists()
-            raise StageError(
-                f"stage {self.fit.stage.name}: the loss is {value} at step {self.step + 1} of "
-                f"{self.fit.stage.steps} (terms: "
-                + ", ".join(f"{name} {float(t.detach()):.3g}" for name, t in self.terms.items())
-                + "); "
-                + (
-                    f"the last good checkpoint is {self.fit.checkpoint}"
-                    if kept
-                    else "none saved yet"
-                )
-                + ". Lower trainer.lr or trainer.clip"
-            )
+            terms = ", ".join(f"{name} {float(t.detach()):.3g}" for name, t in self.terms.items())
+            self._stop(f"the loss is {value} at step {self.step + 1}", f" (terms: {terms})")
         return value
+
+    def _refuse_broken(self) -> None:
+        """Nothing is saved in the place of something good: a finite loss can still have a step
+        that makes the weights inf or nan."""
+        self._refuse_non_finite()
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        broken = [name for name, p in trained if not bool(torch.isfinite(p).all())]
+        if broken:
+            self._stop(f"{broken[0]} is not finite after step {self.step}")
+
+    def _stop(self, what: str, more: str = "") -> None:
+        checkpoint = self.fit.checkpoint
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "none saved"
+        raise StageError(
+            f"stage {self.fit.stage.name}: {what} of {self.fit.stage.steps}{more}; {kept}. "
+            "Lower trainer.lr or trainer.clip"
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
         fit, training = self.fit, self.fit.training
@@ -245,8 +251,9 @@ class StageModule(pl.LightningModule):
         if interruption.requested:
             self._save(optimizer)
             interruption.check(f"after step {self.step} of stage {fit.stage.name}")
-        if training.checkpoint_every and self.step % training.checkpoint_every == 0 and not last:
-            self._refuse_non_finite()
+        if last:
+            self._refuse_broken()
+        elif training.checkpoint_every and self.step % training.checkpoint_every == 0:
             self._save(optimizer)
 
     def _log(self, loss: float, optimizer: torch.optim.Optimizer) -> None:
@@ -270,6 +277,7 @@ class StageModule(pl.LightningModule):
                 save_tensors(fit.best, {"model": self.model.state_dict()})
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        self._refuse_broken()
         save_tensors(
             self.fit.checkpoint,
             {
