@@ -118,7 +118,8 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _First:
-    """A data set of which every pass ends after some batches."""
+    """A data set of which a pass ends after some batches, the same ones every time: drawn, for
+    without a seed a pass may begin with its longest rows."""
 
     data: Any
     count: int
@@ -127,7 +128,7 @@ class _First:
         return getattr(self.data, name)
 
     def batches(self, split: str, *, seed: int | None = None) -> Iterator[Batch]:
-        return islice(self.data.batches(split, seed=seed), self.count)
+        return islice(self.data.batches(split, seed=seed or 0), self.count)
 
 
 @dataclass
