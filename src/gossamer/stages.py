@@ -26,8 +26,8 @@ UNIT_SECONDS = (
 class Training:
     """How stages are trained. Steps are optimizer steps; shares are of a stage's steps."""
 
-    base_steps: int = 60  # make the dense base; see docs/records.md, "budget"
-    steps: int = 60  # what a run adds
+    base_steps: int = 80  # make the dense base; see docs/records.md, "budget"
+    steps: int = 80  # what a run adds
     lr: float = 5e-5  # of AdamW, unless a stage or a method has its own
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "linear"

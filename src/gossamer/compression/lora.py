@@ -58,7 +58,7 @@ class Lora(contract.Method):
         alpha: float = 32.0,
         dropout: float = 0.0,
         roles: tuple[str, ...] = ("query", "value"),
-        lr: float | None = 2e-4,
+        lr: float | None = 1e-3,
     ) -> None:
         self.rank = rank
         self.alpha = alpha
