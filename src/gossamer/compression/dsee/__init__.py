@@ -84,7 +84,7 @@ class DSEE(contract.Method):
         structure_score: Literal["update", "weight", "random", "gates"] = "update",
         gate_l1: float = 1e-4,
         tune: float = 0.5,
-        lr: float = 2e-4,
+        lr: float = 1e-3,
         deploy: Literal["merged", "side_branch"] = "merged",
     ) -> None:
         self.rank = rank
@@ -163,7 +163,7 @@ class DSEE(contract.Method):
                     self.heads,
                     self.neurons,
                     self.structure_score,
-                    lambda block: stage.generator("units", block),
+                    lambda units: stage.generator("units", units.kind, units.block),
                 )
                 yield STRUCTURE
             if self.masked and WEIGHTS not in done:

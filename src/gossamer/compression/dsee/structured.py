@@ -120,13 +120,13 @@ def remove_units(
     heads: float,
     neurons: float,
     rule: StructureScore,
-    generator: Callable[[str], Generator],
+    generator: Callable[[Units], Generator],
 ) -> None:
     """Gate off round(heads · count) heads in each block and round(neurons · total) neurons over all
     blocks, those with the lowest scores; ties remove the higher index. Each block keeps one neuron
-    at least. `generator(block)` is used by the rule "random"."""
+    at least. `generator(units)` is used by the rule "random"."""
     chosen = gated_units(parts_of(model), heads, neurons)
-    scores = [unit_scores(model, units, rule, generator(units.block)) for units in chosen]
+    scores = [unit_scores(model, units, rule, generator(units)) for units in chosen]
     for units, score in zip(chosen, scores, strict=True):
         if units.kind == "heads":
             _keep(model, units, keep_top(score, units.count - round(heads * units.count)))
