@@ -42,9 +42,13 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
     def node(key: str, content: Any) -> Any:
         try:
-            return targets.build(content)
-        except ConfigError as error:
-            problems.extend(f"{key}: {line}" for line in error.problems)
+            return targets.build(content, key)
+        except ConfigError as error:  # some lines begin with their key, e.g. model.heads=5
+            top = key.partition(".")[0]
+            problems.extend(
+                line if line.startswith((f"{top}.", f"{top}=")) else f"{key}: {line}"
+                for line in error.problems
+            )
         except (TypeError, ValueError) as error:
             problems.append(f"{key}: {error}")
         return None
