@@ -45,11 +45,11 @@ TEXT = ("dataset=text_folder", "dataset.overlap=drop")
 PRESETS = {
     "cpu": Preset(
         tasks={"sst2_sentence": TEXT},
-        steps={"sst2_sentence": 160},
+        steps={"sst2_sentence": 120},
         common=("dataset.batch_size=16", "dataset.max_length=32", "trainer.validation_batches=16"),
         lr="5e-5",
         adapter_lr="1e-3",
-        told="160 steps in all, batch 16, at most 32 tokens",
+        told="120 steps in all, batch 16, at most 32 tokens",
     ),
     "gpu": Preset(
         tasks={

@@ -178,7 +178,7 @@ def test_merging_would_fill_earlier_zeros_so_it_keeps_none():
         ({"alpha": 0.0}, "alpha=0.0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"roles": ("quary",)}, "roles=('quary',): no role"),
-        ({"roles": ("pooler",)}, "no linear layer of this model has such a role"),
+        ({"roles": ("attention_output",)}, "no linear layer of this model has such a role"),
         ({"roles": ()}, "no linear layer of this model has such a role"),
     ],
 )

@@ -216,7 +216,7 @@ def test_recovery_follows_the_pruning_and_the_other_steps_precede_it():
         ({"distribution": "locally"}, "choose global, uniform, erk"),
         ({"pattern": "2:3:4"}, "pattern='2:3:4'"),
         ({"roles": ("quary",)}, "roles=('quary',): no role"),
-        ({"roles": ("pooler",)}, "no linear layer of this model has such a role"),
+        ({"roles": ("attention_output",)}, "no linear layer of this model has such a role"),
         ({"pattern": "1:4"}, "set sparsity=0.75"),
         ({"pattern": "2:4", "distribution": "erk"}, "set uniform"),
         ({"pattern": "3:6"}, "blocks.0.query has 8 input features, not a multiple of 6"),

@@ -73,10 +73,7 @@ def find_parts(model: nn.Module, base: str, source: str) -> Parts:
     linear: dict[str, Role] = {
         f"{block}.{path}": role for block in blocks for path, role in layout.layers.items()
     }
-    pooler = f"{base}.pooler.dense"
     modules = dict(model.named_modules())
-    if isinstance(modules.get(pooler), nn.Linear):
-        linear[pooler] = "pooler"
     return Parts(
         blocks=tuple(blocks),
         attention=tuple(f"{block}.{layout.attention}" for block in blocks),

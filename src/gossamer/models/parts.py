@@ -12,8 +12,8 @@ from typing import Literal, cast
 
 from torch import nn
 
-ROLES = ("query", "key", "value", "attention_output", "up", "down", "pooler")
-Role = Literal["query", "key", "value", "attention_output", "up", "down", "pooler"]
+ROLES = ("query", "key", "value", "attention_output", "up", "down")
+Role = Literal["query", "key", "value", "attention_output", "up", "down"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Units:
 class Parts:
     """A model's parts by role; every string is a module path.
 
-    `linear` holds the compressible layers of the body in execution order. `head` (what the task
-    added) and `embeddings` are not in it.
+    `linear` holds the compressible layers of the body, those in its blocks, in execution order.
+    `head` (what the task added), `embeddings` and a pooler between body and head are not in it: a
+    pooler can be of another scale altogether (a sentence encoder never trained its own), and a
+    threshold shared with the body would leave it without a weight and the head without an input.
     """
 
     blocks: tuple[str, ...]

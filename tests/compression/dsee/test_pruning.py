@@ -13,7 +13,7 @@ from gossamer.models.parts import body_linears
 from .built import one_shot, pruned, small, train, tuned
 
 ADAPTED = ("query", "value")
-OTHERS = ("key", "attention_output", "up", "down", "pooler")
+OTHERS = ("key", "attention_output", "up", "down")
 
 
 def group(model, roles) -> torch.Tensor:

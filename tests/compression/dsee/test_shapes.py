@@ -118,7 +118,7 @@ def test_every_model_can_be_prepared_on_meta_without_a_problem(choice, arguments
         ({"roles": ("query", "valeu")}, "roles=['query', 'valeu']: this model has the roles"),
         ({"roles": ()}, "roles=[]: this model has the roles"),
         (
-            {"roles": ("query", "key", "value", "attention_output", "up", "down", "pooler")},
+            {"roles": ("query", "key", "value", "attention_output", "up", "down")},
             "sparsity=0.5: every layer has an update",
         ),
         ({"roles": ("attention_output",), "heads": 0.5}, "heads=0.5: its gates stand on"),

@@ -1,7 +1,7 @@
 """One-shot unstructured pruning of the frozen W: the mask M of eq. (1), in two global groups.
 
 The projections with an update form one group, all other linear layers of the body (key, attention
-output, feed-forward, pooler) the other. Each group has one threshold over all its weights and ends
+output, feed-forward) the other. Each group has one threshold over all its weights and ends
 at exactly round(sparsity · weights) zeros. Weights of heads and neurons that were removed do not
 count."""
 
