@@ -1,0 +1,28 @@
+"""What holds for every test: one thread, no network, no chatter of libraries.
+
+Set before torch is imported. Processes that tests start inherit it."""
+
+import logging
+import os
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for text in ("LeafSpec", "eval mode at the start", "many workers"):
+        config.addinivalue_line("filterwarnings", f"ignore:.*{text}.*")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked network run only where they are asked for: pytest -m network."""
+    if config.option.markexpr:
+        return
+    wanted = [item for item in items if item.get_closest_marker("network") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
