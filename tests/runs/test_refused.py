@@ -69,7 +69,6 @@ def test_a_run_on_data_that_is_wrong_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.glob("outputs/*"))
 
 
-@pytest.mark.xfail(strict=True, reason="an empty training split is taken for scores")
 def test_an_empty_training_split_is_called_empty(tmp_path):
     rows = {**GOOD, "train": (0, {"text": NOTHING, "label": NOTHING})}
     with pytest.raises(DataError, match=r"train.* empty"):

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from tests.runs.commands import DOCSTRINGS, gossamer, record, start, wait
 
 RACING = 8
@@ -56,7 +54,6 @@ def test_a_sweep_goes_on_after_a_failed_job_and_repeats_only_that_one(words, tmp
     assert done.stat().st_mtime_ns == before
 
 
-@pytest.mark.xfail(strict=True, reason="the state of a job without a swept key is not found")
 def test_a_sweep_of_one_job_says_what_became_of_it(finished, shared):
     finished("compression=dsee")
     ended = gossamer("-m", *DOCSTRINGS, "compression=dsee", cwd=shared)

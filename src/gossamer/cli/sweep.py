@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from gossamer.cli.check import Command
 from gossamer.cli.freeze import freeze
 from gossamer.cli.frozen import read, write
@@ -46,8 +48,14 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
 
 
 def key(overrides: Sequence[str]) -> str:
-    """The name of a job's file, from what was typed for it."""
-    return hashlib.sha256(json.dumps(list(overrides)).encode()).hexdigest()[:12]
+    """The name of a job's file, from what was typed for it; Hydra hands 1e-3 over as 0.001."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    written = [f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in parsed]
+    return _short(written)
+
+
+def _short(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()[:12]
 
 
 def _folder(command: Command, argv: Sequence[str]) -> Path:
@@ -57,7 +65,7 @@ def _folder(command: Command, argv: Sequence[str]) -> Path:
     if any(each.lstrip("+").startswith("hydra.sweep.dir=") for each in argv):
         return chosen
     typed = [job.overrides for job in command.jobs] or [sorted(argv)]
-    return chosen / key([json.dumps(each) for each in typed])
+    return chosen / _short([json.dumps(each) for each in typed])
 
 
 def _swept(command: Command, argv: Sequence[str]) -> list[str]:

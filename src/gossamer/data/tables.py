@@ -79,6 +79,8 @@ def read_splits(
     occur in training, in order. A missing label counts as hidden.
     """
     columns = {split: _labels(name, split, table, label) for split, table in tables.items()}
+    if not columns["train"]:  # of what kind are the labels of no row?
+        raise DataError(f"{name}: the train split is empty")
     classes = _classes(name, tables["train"], label, columns["train"])
     named = getattr(tables["train"].features[label], "names", None) is not None
     splits = {}
