@@ -173,3 +173,16 @@ def test_a_module_that_cannot_be_rebuilt_is_refused_at_export(tmp_path, builder,
 def test_a_model_replaced_as_a_whole_is_refused(tmp_path, builder):
     with pytest.raises(ConfigError, match="its builder makes"):
         save(nn.Linear(1, 1), tmp_path / "model", builder)
+
+
+def test_a_note_on_a_module_travels_and_keeps_transformers_able_to_load(tmp_path, builder):
+    from gossamer.export.bundle import MANIFEST
+
+    model = model_()
+    model.get_submodule(LAYER).frozen_density = 0.5
+    save(model, tmp_path / "model", builder)
+    told = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    assert told["changes"]["notes"] == {LAYER: {"frozen_density": 0.5}}
+    assert bundle.load(tmp_path / "model").get_submodule(LAYER).frozen_density == 0.5
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert told["transformers"] is True and equal(model, theirs)

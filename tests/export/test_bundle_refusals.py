@@ -47,6 +47,7 @@ def test_a_damaged_export_is_one_clear_line(tmp_path, builder, name, damage):
                 "changes": {
                     "modules": {"classifier": {"class": "os.system", "arguments": {}}},
                     "attributes": {},
+                    "notes": {},
                     "tensors": {},
                 }
             },

@@ -4,6 +4,7 @@
 
     modules     what stands there instead: {"class": dotted path, "arguments": {…}}, null if removed
     attributes  plain values that changed (num_attention_heads, in_features, a tuple of sizes)
+    notes       plain values that the fresh module does not have: nothing it computes reads them
     tensors     parameters and buffers of another shape, type or kind, or null if removed
 
 and `apply` repeats these edits on another freshly built model. Both work on the meta device: shapes
@@ -36,7 +37,9 @@ def differences(model: nn.Module, fresh: nn.Module) -> dict[str, dict[str, Any]]
             f"export: the model is {kinds}; "
             "methods may replace modules inside a model, not the model"
         )
-    changes: dict[str, dict[str, Any]] = {"modules": {}, "attributes": {}, "tensors": {}}
+    changes: dict[str, dict[str, Any]] = {
+        kind: {} for kind in ("modules", "attributes", "notes", "tensors")
+    }
     _compare(model, fresh, "", changes)
     return changes
 
@@ -51,9 +54,10 @@ def apply(model: nn.Module, changes: dict[str, dict[str, Any]]) -> None:
             del parent._modules[name]
         else:
             parent._modules[name] = _construct(node, path)
-    for path, attributes in changes["attributes"].items():
-        for name, value in attributes.items():
-            setattr(_module(model, path), name, _thaw(value))
+    for kind in ("attributes", "notes"):
+        for path, values in changes[kind].items():
+            for name, value in values.items():
+                setattr(_module(model, path), name, _thaw(value))
     for path, spec in changes["tensors"].items():
         parent, name = _parent(model, path)
         _place(parent, name, spec)
@@ -84,9 +88,10 @@ def restore_unsaved(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 def _compare(module: nn.Module, fresh: nn.Module, path: str, changes: dict[str, Any]) -> None:
     old, new = _attributes(fresh), _attributes(module)
-    changed = {n: v for n, v in new.items() if n not in old or repr(old[n]) != repr(v)}
-    if changed:
+    if changed := {n: v for n, v in new.items() if n in old and repr(old[n]) != repr(v)}:
         changes["attributes"][path] = changed
+    if notes := {n: v for n, v in new.items() if n not in old}:
+        changes["notes"][path] = notes
     old_tensors, new_tensors = _tensors(fresh), _tensors(module)
     for name in old_tensors.keys() | new_tensors.keys():
         spec = new_tensors.get(name)
