@@ -76,9 +76,9 @@ ROWS = {
         {"lora": {}, "magnitude": {}}, freezes=True, tampered=("zero filled",)
     ),
     "magnitude, then dsee with side branches": Row(
-        {"magnitude": {"sparsity": 0.25}, "dsee": {**SIDE, "score": "weight"}},
+        {"magnitude": {"sparsity": 0.25}, "dsee": SIDE},
         freezes=True,
-        tampered=("zero filled",),
+        tampered=("support doubled",),
         modules=(SideBranchLinear,),
     ),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gossamer
-from gossamer import fit, plan, result
+from gossamer import fit, plan, proof, result
 from gossamer import journal as journals
 from gossamer.contract import Check, Fact
 from gossamer.dense import Dense
@@ -257,6 +257,19 @@ def test_the_methods_own_checks_find_a_tampered_export(name, tampering, whole, t
     loaded = gossamer.load(tmp_path / "export")
     TAMPERINGS[tampering](loaded, done.made.methods)
     assert not all(check.passed for check in verify(done.made, loaded, done.model))
+
+
+@every_compressed_row
+def test_the_engine_holds_every_zero_that_a_method_says_it_produces(name, whole, tmp_path):
+    done = whole(name)
+    sparse = any("sparse weights" in method.produces for method in done.made.methods.values())
+    assert bool(done.model.held) == sparse
+    if sparse:
+        export(done.made, done.model, tmp_path / "export")
+        loaded = gossamer.load(tmp_path / "export")
+        assert all(check.passed for check in proof.held_checks(done.model, loaded))
+        TAMPERINGS["zero filled"](loaded, {})
+        assert not all(check.passed for check in proof.held_checks(done.model, loaded))
 
 
 @every_row

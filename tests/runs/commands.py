@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,15 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != "lock"
     }
+
+
+def copied(directory: Path, cwd: Path) -> Path:
+    """A copy, under `cwd`, of the run in `directory` and of the dense bases beside it."""
+    outputs = directory.parents[2]
+    again = cwd / "outputs" / directory.relative_to(outputs)
+    shutil.copytree(outputs / "base", cwd / "outputs" / "base")
+    shutil.copytree(directory, again)
+    return again
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from gossamer.records import record as records
-from tests.runs.commands import DOCSTRINGS, contents, gossamer, record
+from tests.runs.commands import DOCSTRINGS, contents, copied, gossamer, record
 
 
 def test_plan_says_what_a_run_would_do_and_writes_nothing(finished, tmp_path):
@@ -45,14 +44,17 @@ def test_list_names_every_choice(shared):
     assert gossamer("list", "compressions", cwd=shared).out.count("\n") < ended.out.count("\n")
 
 
-def test_bench_measures_again_and_leaves_the_export_as_it_was(finished, shared):
-    run = finished("compression=magnitude")
-    before = contents(run.directory / "export")
-    ended = gossamer("bench", str(run.directory.relative_to(shared)), "--batch", "2", cwd=shared)
+def test_bench_adds_a_workload_to_the_record_and_leaves_the_export_as_it_was(finished, tmp_path):
+    run = copied(finished("compression=magnitude").directory, tmp_path)
+    before, told = contents(run / "export"), record(run)
+    ended = gossamer("bench", str(run.relative_to(tmp_path)), "--batch", "2,32", cwd=tmp_path)
     assert ended.status == 0, ended.err
-    assert "batch 2" in ended.out
-    assert contents(run.directory / "export") == before
-    assert records.problems(record(run.directory)) == []
+    assert "latency p50, batch 2 " in ended.out
+    assert contents(run / "export") == before
+    now = record(run)
+    assert [entry["workload"] for entry in now["speed"]] == ["batch 1", "batch 2", "batch 32"]
+    assert {**now, "speed": 0} == {**told, "speed": 0}
+    assert now["speed"][0] == told["speed"][0] and now["speed"][2] != told["speed"][1]
 
 
 def test_bench_and_resume_of_what_is_no_run_are_one_line(tmp_path):

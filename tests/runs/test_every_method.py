@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import shutil
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from gossamer import plan
 from gossamer.cli.rundir import digest
 from gossamer.records import record as records
 from gossamer.run import read_config
-from tests.runs.commands import DOCSTRINGS, contents, figures, metrics, record
+from tests.runs.commands import DOCSTRINGS, contents, copied, figures, metrics, record
 from tests.runs.commands import gossamer as command
 
 RUNS = {
@@ -169,11 +168,9 @@ def test_the_same_command_again_says_already_done_and_touches_nothing(finished, 
     assert contents(run.directory) == before
 
 
-def test_rerun_repeats_a_run_and_finds_the_same_figures(finished, shared, tmp_path):
+def test_rerun_repeats_a_run_and_finds_the_same_figures(finished, tmp_path):
     run = finished("compression=dsee")
-    again = tmp_path / run.directory.relative_to(shared)
-    shutil.copytree(shared / "outputs" / "base", tmp_path / "outputs" / "base")
-    shutil.copytree(run.directory, again)
+    again = copied(run.directory, tmp_path)
     old = contents(again)
     ended = command(*DOCSTRINGS, "compression=dsee", "rerun=true", cwd=tmp_path)
     assert ended.status == 0 and "already done" not in ended.out, ended.err
