@@ -86,7 +86,7 @@ def arms(preset: Preset, steps: int) -> dict[str, list[str]]:
     }
     for share in (50, 70, 80):
         found[f"DSEE {share}%"] = [*dsee, f"compression.dsee.sparsity={share / 100}"]
-    found["DSEE 50%, masks by |W|"] = [*dsee, "compression.dsee.score=weight"]
+    found["DSEE 50%, masks by magnitude"] = [*dsee, "compression.dsee.score=weight"]
     found["DSEE structured"] = [*dsee, *cut]
     for share in (50, 70, 80):
         pruned = ["compression=magnitude", f"compression.magnitude.sparsity={share / 100}"]
