@@ -39,7 +39,7 @@ class Parts:
 
     `linear` holds the compressible layers of the body, those in its blocks, in execution order.
     `head` (what the task added), `embeddings` and a pooler between body and head are not in it: a
-    pooler can be of another scale altogether (a sentence encoder never trained its own), and a
+    pooler can be of another scale altogether (a sentence encoder does not use its own), and a
     threshold shared with the body would leave it without a weight and the head without an input.
     """
 
