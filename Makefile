@@ -1,4 +1,4 @@
-# make run    set up, then the main job: DSEE on MiniLM and the embedded docstrings (about 6 minutes)
+# make run    set up, then the main job: DSEE on MiniLM and the embedded docstrings (about 5 minutes)
 # make test   set up, then the tests (under 12 minutes on 2 cores)
 # make check  lint, format, types, and every choice in conf/ composes
 # make format put the code into the house's form

@@ -82,6 +82,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     from gossamer import plan
     from gossamer.export import bundle
     from gossamer.measure.speed import speed
+    from gossamer.records.table import SETTING
 
     record, config = records.read(directory / "record.json"), read_config(directory)
     if record["status"] != "done":
@@ -96,7 +97,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     experiment.open()
     workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))
     new = speed(bundle.load(twin), bundle.load(directory / "export"), workloads, device=device)
-    setting = ("workload", "device", "dtype", "runtime", "threads")
+    setting = ("workload", *SETTING)
     places = [[entry.get(name) for name in setting] for entry in new]
     kept = [e for e in record["speed"] if [e.get(name) for name in setting] not in places]
     record = {**record, "speed": kept + new}
