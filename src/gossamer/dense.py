@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
 from gossamer.export import bundle
 from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
+from gossamer.records import predictions
 from gossamer.records.metrics import Metrics
 from gossamer.stages import Experiment, Watch, allot, execute, training_plan
 
@@ -127,7 +128,12 @@ class Dense:
                     facts=[],
                     fresh=experiment.unprepared(),
                 )
-                write_json(quality, experiment.evaluate(bundle.load(folder), "test"))
+                rows: dict[str, Tensor] = {}
+                figures = experiment.evaluate(bundle.load(folder), "test", rows)
+                if rows:
+                    place = self.directory / predictions.FILE
+                    predictions.write(place, rows, experiment.data.fingerprint())
+                write_json(quality, figures)
             return folder, read_json(quality)
 
     def _train(self, watch: Watch) -> Path:

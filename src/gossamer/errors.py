@@ -35,6 +35,10 @@ class StageError(GossamerError):
     """A stage could not go on, e.g. a loss that is not finite."""
 
 
+class OutOfMemory(StageError):
+    """The device, or the machine, has less memory than the run needs."""
+
+
 class ResumeError(GossamerError):
     """A run cannot be continued from what is on disk."""
 

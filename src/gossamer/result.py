@@ -1,5 +1,6 @@
 """From a finished model to the facts of its record: export, reload, prove, evaluate, measure."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gossamer.contract import Check, Fact
 from gossamer.dense import Dense
 from gossamer.export import bundle
 from gossamer.measure import compute, size, speed
+from gossamer.records import predictions
 from gossamer.stages import Experiment, Watch
 
 
@@ -53,9 +55,18 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     twin_folder, twin_quality = run.twin.exported(run.watch)
     device = experiment.training.device()
     run.say("evaluating the exported model on the test split")
+    rows_seen: dict[str, Tensor] = {}
     quality = experiment.task.evaluate(
-        loaded.to(device), experiment.data, "test", bundle.load(twin_folder, device), device=device
+        loaded.to(device),
+        experiment.data,
+        "test",
+        bundle.load(twin_folder, device),
+        device=device,
+        rows=rows_seen,
     )
+    if rows_seen:
+        place = run.directory / predictions.FILE
+        predictions.write(place, rows_seen, experiment.data.fingerprint())
     primary, direction = experiment.task.primary(experiment.data.info)
     run.say("measuring the exported model and its dense twin, in turns")
     return {
@@ -65,6 +76,13 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "primary": primary,
             "direction": direction,
             "split": "test",
+            "predictions": {
+                side: os.path.relpath(place, run.directory) if place.exists() else None
+                for side, place in (
+                    ("dense", run.twin.directory / predictions.FILE),
+                    ("compressed", run.directory / predictions.FILE),
+                )
+            },
         },
         **_ledgers(run, loaded.cpu(), bundle.load(twin_folder), facts, rows),
         "checks": [asdict(check) for check in checks],

@@ -17,8 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gossamer.errors import DONE, ConfigError, GossamerError, Preempted, ResumeError
+from gossamer.errors import DONE, ConfigError, GossamerError, OutOfMemory, Preempted, ResumeError
+from gossamer.records import predictions
 from gossamer.records import record as records
+from gossamer.records.secrets import without_secrets
 
 CHOICES = ("model", "dataset", "task", "compression")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
@@ -46,6 +48,7 @@ def run(config: Mapping[str, Any]) -> int:
         try:
             record = _work(config, experiment, directory, started)
         except BaseException as error:
+            error = _out_of_memory(error) or error
             status = "preempted" if isinstance(error, Preempted) else "failed"
             failed = _head(config, directory, started, status) | {"error": _line(error)}
             records.write(path, failed)
@@ -62,10 +65,25 @@ def run(config: Mapping[str, Any]) -> int:
     return DONE
 
 
+def _out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """What ran out of memory as one line, whichever of its many exceptions said so."""
+    from torch import OutOfMemoryError
+
+    starved = isinstance(error, MemoryError | OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in str(error)
+    )
+    if not starved:
+        return None
+    return OutOfMemory(
+        f"out of memory: {_line(error).rstrip('.')}. Lower dataset.batch_size or "
+        "dataset.max_length, or take a larger device"
+    )
+
+
 def _clear(directory: Path) -> None:
     for leftover in ("state", "export"):
         shutil.rmtree(directory / leftover, ignore_errors=True)
-    for leftover in ("record.json", "metrics.jsonl", "traceback.txt"):
+    for leftover in ("record.json", "metrics.jsonl", "traceback.txt", predictions.FILE):
         (directory / leftover).unlink(missing_ok=True)
 
 
@@ -275,6 +293,10 @@ def _head(config: Mapping[str, Any], directory: Path, started: str, status: str)
         "device": device_name(),
         "versions": {name: _version(name) for name in PACKAGES},
         "choices": {key: config["choices"][key] for key in CHOICES},
+        "sweep": config.get("sweep"),
+        "config": without_secrets(
+            {k: v for k, v in config.items() if k not in ("choices", "overrides", "sweep")}
+        ),
     }
 
 

@@ -109,11 +109,14 @@ class Experiment:
     def better(self, new: float, old: float) -> bool:
         return new > old if self.task.primary(self.data.info)[1] == "max" else new < old
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+    def evaluate(
+        self, model: nn.Module, split: str, rows: dict[str, Tensor] | None = None
+    ) -> dict[str, float]:
+        """The metrics of `model` on a split; `rows` is filled by tasks that score row by row."""
         device, data = self.training.device(), self.data
         if split == "validation" and self.training.validation_batches:
             data = _First(data, self.training.validation_batches)
-        return self.task.evaluate(model.to(device), data, split, device=device)
+        return self.task.evaluate(model.to(device), data, split, device=device, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class Classify:
         return {"task": functional.cross_entropy(output["logits"], batch["labels"])}
 
     @torch.no_grad()
-    def evaluate(self, model, data, split, reference=None, device="cpu"):
+    def evaluate(self, model, data, split, reference=None, device="cpu", rows=None):
         model.eval()
         right = [
             self.forward(model, b)["logits"].argmax(1) == b["labels"] for b in data.batches(split)

@@ -6,7 +6,7 @@ from typing import Any
 TIMES = {"p50": 10.0, "p95": 11.0, "throughput": 100.0, "peak_memory_bytes": 1_000_000}
 
 HEAD: dict[str, Any] = {
-    "schema": 1,
+    "schema": 2,
     "id": "abcdef012345-s1",
     "name": "minilm-docstrings-dsee",
     "status": "done",
@@ -25,6 +25,8 @@ HEAD: dict[str, Any] = {
         "task": "classification",
         "compression": ["dsee"],
     },
+    "sweep": None,
+    "config": {"seed": 1, "trainer": {"steps": 150, "lr": 5e-05}},
 }
 
 
@@ -58,6 +60,7 @@ def done(**changes: Any) -> dict[str, Any]:
             "compressed": {"accuracy": 0.78, "loss": 0.55},
             "primary": "accuracy",
             "direction": "max",
+            "predictions": {"dense": None, "compressed": None},
             "split": "test",
         },
         "size": {
@@ -85,6 +88,7 @@ def done(**changes: Any) -> dict[str, Any]:
                 "dtype": "float32",
                 "runtime": "torch",
                 "threads": 2,
+                "neighbours": 0,
                 "warmup": 3,
                 "repeats": 30,
                 "speed_up": {"p50": 1.25, "low": 1.2, "high": 1.3},

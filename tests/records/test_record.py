@@ -47,7 +47,7 @@ def test_tuples_are_lists_and_metrics_that_are_not_finite_null(tmp_path: Path) -
         ({"stages": [3]}, "stages[0]: 3 is not an object"),
         ({"speed": [{"workload": "batch 1"}]}, "speed[0].skipped: missing"),
         ({"size__parameters": float("nan")}, "size.parameters: None is not int"),
-        ({"schema": 2}, "schema: 2, but this version of gossamer knows 1"),
+        ({"schema": 1}, "schema: 1, but this version of gossamer knows 2"),
         ({"status": "stopped"}, "status: 'stopped' is not done or failed or preempted"),
         ({"error": "nothing"}, "error: no such field"),
     ],

@@ -175,6 +175,12 @@ class TextClassification(LightningDataModule):
         rows = self._split(split)
         return loader(rows, OnePass(rows.lengths, self.batch_size, seed), self.workers, seed or 0)
 
+    def order(self, split: SplitName) -> Tensor:
+        """(rows,) Row numbers of a split in the order in which `batches(split)` yields them."""
+        rows = self._split(split)
+        batches = OnePass(rows.lengths, self.batch_size)
+        return torch.tensor([row for batch in batches for row in batch])
+
     def sample(self, batch_size: int) -> dict[str, Tensor]:
         """The first rows of training (from the start again if there are fewer), at full length."""
         rows = self._split("train")

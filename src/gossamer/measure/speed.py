@@ -7,6 +7,7 @@ turns call by call, in an order that alternates, and every drift meets all of th
 from __future__ import annotations
 
 import math
+import os
 import platform
 import statistics
 import time
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from gossamer.measure import memory
 
 LEAST = 6  # turns: the fewest whose extremes are a 95% interval of the median
+NEIGHBOURS = "GOSSAMER_NEIGHBOURS"  # a sweep tells its jobs how many others share the machine
 RUNTIME = f"torch {torch.__version__} eager"
 
 
@@ -102,6 +104,7 @@ def speed(
                 "dtype": _dtype(compressed),
                 "runtime": RUNTIME,
                 "threads": torch.get_num_threads(),
+                "neighbours": int(os.environ.get(NEIGHBOURS, 0)),
                 "warmup": warmup,
                 "repeats": len(timings["dense"].seconds),
                 "speed_up": paired_ratio(timings["dense"], timings["compressed"]),

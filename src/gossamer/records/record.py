@@ -16,7 +16,7 @@ from typing import Any
 
 from gossamer.errors import ResumeError, StageError
 
-SCHEMA = 1
+SCHEMA = 2
 
 NUMBER = (int, float)
 METRICS = {str: (int, float, None)}  # None: the value was not finite
@@ -41,6 +41,8 @@ HEAD = {
     "device": str,
     "versions": {str: (str, None)},
     "choices": {"model": str, "dataset": str, "task": str, "compression": [str]},
+    "sweep": (str, None),  # the sweep that ran it, by the name of its folder
+    "config": Mapping,  # the resolved configuration, without secrets
 }
 UNFINISHED = {**HEAD, "error": str}
 DONE = {
@@ -73,6 +75,8 @@ DONE = {
         "primary": str,
         "direction": frozenset({"max", "min"}),
         "split": frozenset({"test"}),
+        # one value per test row, by name; the files are relative to the run; None: not kept
+        "predictions": {"dense": (str, None), "compressed": (str, None)},
     },
     "size": {
         "parameters": int,
@@ -100,6 +104,7 @@ DONE = {
                 "dtype": str,
                 "runtime": str,
                 "threads": (int, None),
+                "neighbours": int,  # other jobs of the sweep that shared this machine meanwhile
                 "warmup": int,  # calls of each model before the timed ones
                 "repeats": int,  # timed calls of each
                 "speed_up": {"p50": NUMBER, "low": NUMBER, "high": NUMBER},  # dense / compressed

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 NOISE = 0.05  # a latency that differs by less than this share is no difference
-SETTING = ("device", "dtype", "runtime", "threads")  # what a latency holds for
+SETTING = ("device", "dtype", "runtime", "threads", "neighbours")  # what a latency holds for
 NAMED = 6  # passed checks that are named before "and n more"
 
 Record = Mapping[str, Any]
@@ -88,8 +88,18 @@ def speed_labels(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _setting(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    words = [f"{entry[n]} threads" if n == "threads" else str(entry[n]) for n in names]
+    words = [_in_words(name, entry[name]) for name in names]
     return [", ".join(words)] if words else []
+
+
+def _in_words(name: str, value: Any) -> str:
+    """A part of the setting: "2 threads", "beside 1 other job"."""
+    match name:
+        case "threads":
+            return f"{value} thread" + "s" * (value != 1)
+        case "neighbours":
+            return f"beside {value} other job" + "s" * (value != 1) if value else "alone"
+    return str(value)
 
 
 def latency_row(label: str, entry: Mapping[str, Any]) -> Row:
@@ -128,9 +138,10 @@ def notes(record: Record) -> Iterator[str]:
         for entry in record["speed"]
         if "skipped" not in entry
     }
-    for device, dtype, runtime, threads in sorted(devices, key=str):
-        many = "" if threads is None else f", {threads} thread" + "s" * (threads != 1)
-        yield f"measured on {device}, {dtype}, {runtime}{many}"
+    for device, dtype, runtime, threads, neighbours in sorted(devices, key=str):
+        many = "" if threads is None else f", {_in_words('threads', threads)}"
+        beside = f", {_in_words('neighbours', neighbours)}" if neighbours else ""
+        yield f"measured on {device}, {dtype}, {runtime}{many}{beside}"
 
 
 def check_lines(checks: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from torchmetrics.classification import (
 
 from gossamer.contract import Batch, Output, Teacher
 from gossamer.data.info import DataInfo, SplitName
-from gossamer.tasks.evaluation import inputs_of, metric_problems, predict, workloads
+from gossamer.tasks.evaluation import in_rows, inputs_of, metric_problems, predict, workloads
 
 
 class Classification:
@@ -70,13 +70,20 @@ class Classification:
         split: SplitName,
         reference: nn.Module | None = None,
         device: str | torch.device = "cpu",
+        rows: dict[str, Tensor] | None = None,
     ) -> dict[str, float]:
         """The data set's metrics (fractions, Matthews in [-1, 1]) and "loss" on a split.
 
-        `reference` is for tasks that score a model against another one; here the labels do that.
+        `rows`, if given, is filled with "prediction", "label" and "loss" of every row, each (rows,)
+        in the data set's order. `reference` is for tasks that score a model against another one;
+        here the labels do that.
         """
         del reference
         logits, labels, loss = predict(model, self, data, split, device)
+        if rows is not None:
+            each = functional.cross_entropy(logits, labels, reduction="none")
+            prediction = logits.argmax(dim=-1)
+            rows |= in_rows(data, split, prediction=prediction, label=labels, loss=each)
         figures = {}
         for name in data.info.metrics:
             metric = _metric(name, len(data.info.classes))

@@ -43,6 +43,13 @@ def predict(
     return torch.cat(logits), rows, total / len(rows)
 
 
+def in_rows(data: Any, split: SplitName, **values: Tensor) -> dict[str, Tensor]:
+    """Values that came in the order of `data.batches(split)`, (rows, …), in the data set's own
+    order: what a test that pairs two models row by row needs, whatever their tokenizers."""
+    place = torch.argsort(data.order(split))
+    return {name: value[place].contiguous() for name, value in values.items()}
+
+
 def inputs_of(batch: Any) -> dict[str, Tensor]:
     """What the model sees of a batch: all but the labels."""
     return {name: value for name, value in batch.items() if name != "labels"}

@@ -13,7 +13,7 @@ from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 
 from gossamer.contract import Batch, Output, Teacher
 from gossamer.data.info import DataInfo, SplitName
-from gossamer.tasks.evaluation import inputs_of, metric_problems, predict, workloads
+from gossamer.tasks.evaluation import in_rows, inputs_of, metric_problems, predict, workloads
 
 
 class Regression:
@@ -64,16 +64,22 @@ class Regression:
         split: SplitName,
         reference: nn.Module | None = None,
         device: str | torch.device = "cpu",
+        rows: dict[str, Tensor] | None = None,
     ) -> dict[str, float]:
         """The data set's metrics and "loss" on a split.
 
         A correlation with predictions (or labels) that are all the same is undefined; it counts as
         0, as Matthews' does: a model that learned nothing has a figure, not a hole in the record.
-        `reference` is for tasks that score a model against another one; here the labels do that.
+        `rows`, if given, is filled with "prediction", "label" and "loss" of every row, each (rows,)
+        in the data set's order. `reference` is for tasks that score a model against another one;
+        here the labels do that.
         """
         del reference
         logits, labels, loss = predict(model, self, data, split, device)
         scores = logits.squeeze(-1)
+        if rows is not None:
+            each = (scores - labels) ** 2
+            rows |= in_rows(data, split, prediction=scores, label=labels, loss=each)
         constant = scores.min() == scores.max() or labels.min() == labels.max()
         figures = {}
         for name in data.info.metrics:

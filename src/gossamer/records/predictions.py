@@ -1,0 +1,40 @@
+"""What a model said about each row of the test split: `predictions.safetensors`, beside the record.
+
+prediction, label, loss: (rows,), in the data set's own order. The file's metadata has the data's
+fingerprint, so that two models are only compared row by row if they saw the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gossamer.errors import ResumeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE = "predictions.safetensors"
+
+
+def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
+    """Write values per row, each (rows,); `data` is the fingerprint of what the rows are of."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(save(dict(rows), metadata={"data": data}))
+    temporary.replace(path)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], str]:
+    """(numpy arrays by name, each (rows,); the data's fingerprint). Raises ResumeError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            data = (file.metadata() or {}).get("data", "")
+            return {name: file.get_tensor(name) for name in file.keys()}, data  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ResumeError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
