@@ -23,6 +23,7 @@ from gossamer.export import bundle
 from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
 from gossamer.records import predictions
 from gossamer.records.metrics import Metrics
+from gossamer.revision import code_digest
 from gossamer.stages import Experiment, Watch, allot, execute, training_plan
 
 CODE = ("contract.py", "seeds.py", "fit.py", "stages.py", "dense.py", "models", "data", "tasks")
@@ -34,20 +35,6 @@ def digest(content: Any) -> str:
     """SHA-256 of plain data, hexadecimal."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def code_digest(places: Sequence[str] = CODE) -> str:
-    """SHA-256 over the source files that decide what a dense training's weights are."""
-    root = Path(__file__).parent
-    files = sorted(file for place in places for file in _sources(root / place))
-    total = hashlib.sha256()
-    for file in files:
-        total.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
-    return total.hexdigest()
-
-
-def _sources(place: Path) -> list[Path]:
-    return [place] if place.is_file() else list(place.rglob("*.py"))
 
 
 def fingerprint(experiment: Experiment) -> dict[str, str]:
@@ -62,7 +49,7 @@ def fingerprint(experiment: Experiment) -> dict[str, str]:
         "data": experiment.data.fingerprint(),
         "seed": str(experiment.seed),
         "training": digest(weighing | {"device": experiment.training.device().type}),
-        "code": code_digest(),
+        "code": code_digest(CODE),
     }
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from gossamer.errors import DONE, ConfigError, GossamerError, OutOfMemory, Preem
 from gossamer.records import predictions
 from gossamer.records import record as records
 from gossamer.records.secrets import without_secrets
+from gossamer.revision import code_digest, git_state
 
 CHOICES = ("model", "dataset", "task", "compression")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
@@ -148,7 +148,7 @@ def _work(
     config: Mapping[str, Any], experiment: Any, directory: Path, started: str
 ) -> dict[str, Any]:
     from gossamer import plan, stages
-    from gossamer.dense import Dense, code_digest, fingerprint
+    from gossamer.dense import Dense, fingerprint
     from gossamer.fit import interruption
     from gossamer.journal import Journal
     from gossamer.progress import Display
@@ -173,7 +173,7 @@ def _work(
         if experiment.methods:
             key = fingerprint(experiment) | {
                 "configuration": config["digest"],
-                "code": code_digest(["."]),
+                "code": code_digest(),
             }
             base = (budget.base,) if budget.base else ()
             model = Dense(experiment, base, outputs).model(aside)
@@ -256,22 +256,6 @@ def _describe(config: Mapping[str, Any], directory: Path) -> None:
     state, changes = git_state()
     records.write_text(directory / "git.json", json.dumps(state, indent=1))
     records.write_text(directory / "git.diff", changes)
-
-
-def git_state() -> tuple[dict[str, Any], str]:
-    """Commit and cleanliness of the code that runs, and its uncommitted changes as a patch."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        found = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
-        return found.stdout if found.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD").strip()
-        changes = git("diff", "HEAD", "--", ".") if commit else ""
-    except OSError:  # no git on this machine
-        commit, changes = "", ""
-    return {"commit": commit or None, "dirty": bool(changes) if commit else None}, changes
 
 
 def _head(config: Mapping[str, Any], directory: Path, started: str, status: str) -> dict[str, Any]:

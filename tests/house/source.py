@@ -8,13 +8,25 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gossamer"
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(["contract", "errors", "seeds", "targets", "hub"], 0),
+    **dict.fromkeys(["contract", "errors", "seeds", "targets", "hub", "revision"], 0),
     **dict.fromkeys(["sparsity", "quantization", "distillation"], 1),
     **dict.fromkeys(["models", "data"], 2),
     **dict.fromkeys(["compression", "tasks"], 3),
     **dict.fromkeys(["export", "measure", "records"], 4),
     **dict.fromkeys(
-        ["run", "stages", "fit", "journal", "dense", "plan", "proof", "result", "progress"], 5
+        [
+            "run",
+            "stages",
+            "fit",
+            "journal",
+            "dense",
+            "plan",
+            "proof",
+            "result",
+            "progress",
+            "sweep",
+        ],
+        5,
     ),
     "__init__": 5,  # what `import gossamer` offers
     "cli": 6,

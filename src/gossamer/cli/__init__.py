@@ -1,4 +1,4 @@
-"""The one door: `gossamer [overrides]`, and the subcommands plan, list, resume, bench, compare."""
+"""The one door: `gossamer [overrides]`, and the subcommands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("plan", "list", "resume", "bench", "compare")
+COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from gossamer.cli.freeze import freeze
 from gossamer.cli.job import execute
 from gossamer.cli.overrides import parse
 from gossamer.cli.tree import Tree, conf_dir
-from gossamer.errors import DONE, FAILED, ConfigError
+from gossamer.errors import DONE, FAILED, ConfigError, GossamerError
 
 _entered: list[bool] = []  # has Hydra come as far as the task function?
 _status: list[int] = []  # what the task function of this process ended with
@@ -34,8 +34,7 @@ def app(_: DictConfig) -> None:
     _entered.append(True)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
-        overrides = list(settings.overrides.task)
-        sweep.work(overrides, Path(settings.sweep.dir), lambda: freeze(_job(settings)))
+        sweep.work(list(settings.overrides.task), Path(settings.sweep.dir))
     else:
         _status.append(execute(freeze(_job(settings))))
 
@@ -103,6 +102,8 @@ def _hydra(args: argparse.Namespace) -> int:
         except SystemExit as stop:
             if not _status:
                 return stop.code if isinstance(stop.code, int) else FAILED if stop.code else DONE
+        except GossamerError:
+            raise
         except Exception as error:
             if _entered:
                 raise  # a bug, not a setting

@@ -247,7 +247,17 @@ def _twin(job: Job, overrides: Sequence[Override]) -> None:
     problems += sweep_problems(parsed, multirun=False)
     for override in parsed:
         top = override.key_or_group.partition(".")[0]
-        if top in (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "hydra"):
+        if top in (
+            SEVERAL,
+            "twin",
+            "experiment",
+            "outputs",
+            "name",
+            "seed",
+            "rerun",
+            "sweep",
+            "hydra",
+        ):
             problems.append(f"{override.input_line}: a dense twin cannot change {top}")
     if not problems:
         replaced = {each.key_or_group for each in parsed if choices.is_choice(each, job.tree)}

@@ -18,6 +18,7 @@ def freeze(job: Job) -> dict[str, Any]:
     overrides    what was typed for this job, as typed
     digest       12 hex digits over what changes the result
     directory    where the run lives, see rundir.py
+    sweep        name of the sweep's folder; null here, filled in for the jobs of a sweep
     twin_config  only if `twin` is a list of overrides: the resolved config of that twin
     """
     assert job.composed is not None
@@ -38,5 +39,6 @@ def plain(config: Mapping[str, Any], chosen: Mapping[str, Any], tree: Tree) -> d
     choices: dict[str, Any] = {slot: chosen.get(slot) for slot in tree.slots}
     choices[SEVERAL] = list(frozen.get(SEVERAL) or {})
     frozen["choices"] = choices
+    frozen["sweep"] = None  # its settings are for the one who submits, not for a job
     frozen["name"] = frozen.get("name") or default_name(choices)
     return frozen

@@ -6,12 +6,20 @@ globals, allocator or loggers, and so that a multi-process trainer restarts one 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gossamer.errors import MISCONFIGURED, PREEMPTED, GossamerError
+from gossamer.revision import code_digest
+from gossamer.sweep.work import PARENT, SUBMITTED
+
+LOOK = 1.0  # seconds between two looks at whether the parent is there
 
 
 def execute(config: Mapping[str, Any]) -> int:
@@ -44,7 +52,32 @@ def main(argv: list[str]) -> int:
         config = read(Path(argv[0]))
     except GossamerError as error:
         return complain(error)
+    _follow(os.environ.get(PARENT))
+    _warn_of_other_code(os.environ.get(SUBMITTED))
     return execute(config)
+
+
+def _warn_of_other_code(submitted: str | None) -> None:
+    if submitted is not None and submitted != code_digest():
+        print(
+            "warning: the code has changed since this job was submitted; what runs is what is here "
+            "now (sweep.snapshot=true keeps a copy)",
+            file=sys.stderr,
+        )
+
+
+def _follow(parent: str | None) -> None:
+    """Stop, with the state saved, when the process that started this job is gone: a sweep that was
+    killed leaves no job behind that the next start would collide with."""
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

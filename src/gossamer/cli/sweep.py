@@ -4,47 +4,149 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from gossamer.cli.check import Command
 from gossamer.cli.freeze import freeze
-from gossamer.cli.frozen import read, write
+from gossamer.cli.frozen import write
 from gossamer.cli.overrides import parse
-from gossamer.errors import DONE, FAILED, MISCONFIGURED, PREEMPTED, GossamerError
+from gossamer.errors import DONE, PREEMPTED, ConfigError, ResumeError
+from gossamer.revision import code_digest, git_state, snapshot
+from gossamer.sweep import jobs as sweeps
+from gossamer.sweep import table
+from gossamer.sweep.driving import Workers, drive
+from gossamer.sweep.jobs import Job, State
+from gossamer.sweep.work import SUBMITTED
+from gossamer.sweep.work import work as run_job
 
-LOST, WAITING = "lost", "not started"  # of jobs that left no exit status
-STATES = {DONE: "done", FAILED: "failed", MISCONFIGURED: "misconfigured", PREEMPTED: "preempted"}
+CODE = "code"  # in the sweep's folder: copies of the package, see sweep.snapshot
 
 
 def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]], int]) -> int:
     """Freeze the jobs of a checked sweep, launch them through Hydra, print each one's state.
 
-    A job that fails does not stop the sweep. Exit status: 0 all done, 1 one failed, 3 one was
-    preempted and none failed; the same command goes on with what is not done."""
+    Exit status: 0 all done (or submitted, with sweep.wait=false), 1 one failed, 3 one is to go on
+    and none failed: the same command goes on with what is not done."""
+    assert command.base is not None
+    options = command.base.sweep
     folder = _folder(command, argv)
-    jobs = folder / "jobs"
-    for job in command.jobs:
-        write(freeze(job), jobs / f"{key(job.overrides)}.yaml")
-        (jobs / f"{key(job.overrides)}.json").unlink(missing_ok=True)
-    started = time.time()
-    stopped = launch([*_swept(command, argv), f"hydra.sweep.dir={json.dumps(str(folder))}"])
-    absent = WAITING if stopped == PREEMPTED else LOST
-    states = _states(command, jobs, started, absent)
-    print(_table(states))
-    found = {state["status"] for state in states} | {stopped}
-    if found <= {DONE}:
-        return DONE
-    return PREEMPTED if found <= {DONE, PREEMPTED, WAITING} else FAILED
+    with _alone(folder):
+        jobs = [freeze_job(freeze(job), job.overrides, folder) for job in command.jobs]
+        jobs = list({job.key: job for job in jobs}.values())
+        settled = _settled(jobs, retry=options.retry, rerun=bool(command.base.rerun))
+        sweeps.write(folder, jobs, _about(folder, argv, options), settled)
+        print(f"sweep {folder}: {len(jobs) - len(settled)} of {len(jobs)} jobs to run")
+        if len(settled) < len(jobs) or not command.enumerated:
+            launch([*_swept(command, argv), f"hydra.sweep.dir={json.dumps(str(folder))}"])
+    manifest = sweeps.read(folder)
+    jobs = sweeps.of(folder, manifest)
+    states = list(sweeps.states(jobs, manifest))
+    submitted = not options.wait
+    if submitted or any(not state.over for state in states):
+        print(table.counts(states))
+        print(f"to follow: gossamer sweep status {folder}")
+        return DONE if submitted else PREEMPTED
+    table.show(jobs, states)
+    return table.status(states)
+
+
+def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]]) -> list[State]:
+    """What a launcher does with the jobs that a sweeper hands over: run those that are not settled.
+    Returns the state of each, in order."""
+    folder = Path(config.hydra.sweep.dir)
+    manifest = sweeps.read(folder)
+    known = {job.key: job for job in sweeps.of(folder, manifest)}
+    jobs = [known[key(overrides)] for overrides in typed]
+    if not config.sweep.wait and not workers.queued:
+        raise ConfigError(
+            "sweep.wait=false: only with hydra/launcher=submitit_slurm, whose queue goes on alone"
+        )
+    open_ones = [job for job in dict.fromkeys(jobs) if job.key not in manifest["settled"]]
+    workers.environment = {**workers.environment, **_code(manifest)}
+    if config.sweep.wait:
+        drive(
+            open_ones,
+            workers,
+            stop_on_error=config.sweep.on_error == "stop",
+            tell=lambda job, state: print(
+                table.line(job, state, list(known.values())), file=sys.stderr, flush=True
+            ),
+        )
+    else:
+        with workers:
+            workers.start(open_ones)
+    settled = {name: State(**state) for name, state in manifest["settled"].items()}
+    return [settled.get(job.key) or job.state() for job in jobs]
+
+
+def _code(manifest: dict[str, Any]) -> dict[str, str]:
+    """The variables that make a job run the code that was submitted, or notice that it is not."""
+    if manifest["snapshot"] is None:
+        return {SUBMITTED: manifest["code"]}
+    path = [manifest["snapshot"], os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def _about(folder: Path, argv: Sequence[str], options: DictConfig) -> dict[str, Any]:
+    """What the manifest says of a submission, besides its jobs."""
+    return {
+        "command": list(argv),
+        "cwd": os.getcwd(),
+        "code": code_digest(),
+        "git": git_state()[0],
+        "snapshot": os.path.abspath(snapshot(folder / CODE)) if options.snapshot else None,
+    }
+
+
+def freeze_job(config: dict[str, Any], overrides: Sequence[str], folder: Path) -> Job:
+    """Write the frozen config of a job of the sweep in `folder`."""
+    name = key(overrides)
+    config = {**config, "sweep": folder.name}
+    write(config, folder / "jobs" / f"{name}.yaml")
+    return Job(os.path.abspath(folder), name, tuple(overrides), config["directory"], os.getcwd())
+
+
+def _settled(jobs: Sequence[Job], *, retry: bool, rerun: bool) -> dict[str, State]:
+    """The jobs that need not run, by key. Two that are one run, as seed=1 and the default are, run
+    once."""
+    settled: dict[str, State] = {}
+    first: dict[str, int] = {}
+    for place, job in enumerate(jobs):
+        state = sweeps.settle(job, retry=retry, rerun=rerun)
+        if job.directory in first:
+            state = State("skipped", error=f"the same run as #{first[job.directory]}")
+        if state is not None:
+            settled[job.key] = state
+        first.setdefault(job.directory, place)
+    return settled
+
+
+class _alone:
+    """Two processes do not drive one sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.lock = folder, FileLock(folder / "lock")
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ResumeError(
+                f"{self.folder}: another process runs this sweep; to look at it: "
+                f"gossamer sweep status {self.folder}"
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
 
 def key(overrides: Sequence[str]) -> str:
@@ -87,97 +189,10 @@ def _swept(command: Command, argv: Sequence[str]) -> list[str]:
     return written
 
 
-def work(overrides: Sequence[str], folder: Path, compose: Callable[[], dict[str, Any]]) -> None:
-    """One job of a sweep, wherever the launcher runs it: start its process, wait, note its state.
-
-    `compose` makes the config of a job that was not there at submission (a sweeper that invents
-    values); all others are read from the file that was frozen then."""
-    file = folder / "jobs" / f"{key(overrides)}.yaml"
-    started = time.time()
-    interrupted = False
-    try:
-        if not file.exists():
-            write(compose(), file)
-        status, interrupted = _process(file)
-        directory = read(file)["directory"]
-    except GossamerError as error:
-        print(error, file=sys.stderr)
-        status, directory = error.status, ""
-    state = {
-        "overrides": list(overrides),
-        "status": status,
-        "seconds": round(time.time() - started, 1),
-        "finished": time.time(),
-        "directory": directory,
-    }
-    file.with_suffix(".json").write_text(json.dumps(state))
-    if interrupted:
-        raise SystemExit(PREEMPTED)
-
-
-def _process(file: Path) -> tuple[int, bool]:
-    """(exit status, was this sweep asked to stop?). The job gets the signals that the sweep gets,
-    and the time to save its state."""
-    child = subprocess.Popen([sys.executable, "-m", "gossamer.cli.job", str(file)])
-    with _passing_on(child) as received:
-        while True:
-            try:
-                return child.wait(), bool(received)
-            except KeyboardInterrupt:  # the terminal sent it to the job as well
-                received.append(signal.SIGINT)
-
-
-@contextmanager
-def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    received: list[int] = []
-
-    def pass_on(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        child.send_signal(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, pass_on)
-    except ValueError:  # not the main thread: a launcher with threads handles signals itself
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _states(command: Command, jobs: Path, started: float, absent: str) -> list[dict[str, Any]]:
-    """The state of every job of this sweep; `absent` is that of one that left none."""
-    names = [key(job.overrides) for job in command.jobs]
-    if not command.enumerated:
-        names = sorted(file.stem for file in jobs.glob("*.json"))
-    states = []
-    for index, name in enumerate(names):
-        file = jobs / f"{name}.json"
-        if file.exists():
-            state = json.loads(file.read_text())
-            if command.enumerated or state["finished"] >= started:
-                states.append(state)
-        else:
-            overrides = command.jobs[index].overrides
-            states.append(
-                {"overrides": overrides, "status": absent, "seconds": 0.0, "directory": ""}
-            )
-    return states
-
-
-def _table(states: list[dict[str, Any]]) -> str:
-    rows = [("job", "state", "seconds", "directory", "overrides")]
-    for index, state in enumerate(states):
-        status = state["status"]
-        name = status if isinstance(status, str) else STATES.get(status, f"failed ({status})")
-        if isinstance(status, int) and status < 0:
-            name = f"killed ({signal.Signals(-status).name})"
-        typed = " ".join(state["overrides"])
-        rows.append((f"#{index}", name, f"{state['seconds']:.1f}", state["directory"], typed))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = []
-    for *cells, typed in rows:
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-        lines.append("  ".join([*padded, typed]).rstrip())
-    return "\n".join(lines)
+def work(overrides: Sequence[str], folder: Path) -> State:
+    """One job under a launcher that is not ours (joblib, …): Hydra's task function comes here."""
+    manifest = sweeps.read(folder)
+    job = {each.key: each for each in sweeps.of(folder, manifest)}[key(overrides)]
+    if job.key in manifest["settled"]:
+        return State(**manifest["settled"][job.key])
+    return run_job(job, _code(manifest))

@@ -33,6 +33,16 @@ class Root:
     outputs: str = "outputs"
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The keys of `sweep` in conf/config.yaml."""
+
+    on_error: Literal["continue", "stop"] = "continue"
+    retry: bool = False
+    wait: bool = True
+    snapshot: bool = True
+
+
 def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
     """Everything that is wrong with a resolved config (without its hydra node)."""
     own = signature(f"{__name__}.Root")
@@ -45,6 +55,8 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
             yield key, value, f"no such key{did_you_mean(key, known)}; there are {one_of(known)}"
         elif key in own.arguments:
             yield from _argument(key, value, own.arguments[key])
+        elif key == "sweep":
+            yield from _sweep(value)
     name = config.get("name")
     if isinstance(name, str) and (name in ("", ".", "..") or set(name) & set('/\\\0<>:"|?*')):
         yield "name", name, "must be usable as the name of one folder, for example my-run"
@@ -60,6 +72,19 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
         if slot not in config:
             choices = one_of(tree.options(slot))
             yield slot, ABSENT, f"a run needs one; choose with {slot}=…: {choices}"
+
+
+def _sweep(value: Any) -> Iterator[Found]:
+    known = signature(f"{__name__}.Sweep")
+    assert known is not None
+    if not isinstance(value, dict):
+        yield "sweep", value, f"a mapping of {one_of(known.arguments)}"
+        return
+    for name, inner in value.items():
+        if name not in known.arguments:
+            yield f"sweep.{name}", inner, no_such_key(f"sweep.{name}", "sweep", known)
+        else:
+            yield from _argument(f"sweep.{name}", inner, known.arguments[name])
 
 
 def unusable(folder: str) -> str | None:

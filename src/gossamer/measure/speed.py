@@ -104,7 +104,7 @@ def speed(
                 "dtype": _dtype(compressed),
                 "runtime": RUNTIME,
                 "threads": torch.get_num_threads(),
-                "neighbours": int(os.environ.get(NEIGHBOURS, 0)),
+                "neighbours": neighbours(),
                 "warmup": warmup,
                 "repeats": len(timings["dense"].seconds),
                 "speed_up": paired_ratio(timings["dense"], timings["compressed"]),
@@ -112,6 +112,12 @@ def speed(
             }
         )
     return entries
+
+
+def neighbours() -> int | None:
+    """How many other jobs of the sweep share this machine; None: nobody knows, as in a queue."""
+    told = os.environ.get(NEIGHBOURS, "0")
+    return int(told) if told.isdecimal() else None
 
 
 def paired_ratio(dense: Timing, compressed: Timing) -> dict[str, float]:

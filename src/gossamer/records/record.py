@@ -104,7 +104,7 @@ DONE = {
                 "dtype": str,
                 "runtime": str,
                 "threads": (int, None),
-                "neighbours": int,  # other jobs of the sweep that shared this machine meanwhile
+                "neighbours": (int, None),  # other jobs of the sweep on this machine; None: unknown
                 "warmup": int,  # calls of each model before the timed ones
                 "repeats": int,  # timed calls of each
                 "speed_up": {"p50": NUMBER, "low": NUMBER, "high": NUMBER},  # dense / compressed

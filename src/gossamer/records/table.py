@@ -98,6 +98,8 @@ def _in_words(name: str, value: Any) -> str:
         case "threads":
             return f"{value} thread" + "s" * (value != 1)
         case "neighbours":
+            if value is None:
+                return "beside jobs unknown"
             return f"beside {value} other job" + "s" * (value != 1) if value else "alone"
     return str(value)
 
@@ -140,7 +142,7 @@ def notes(record: Record) -> Iterator[str]:
     }
     for device, dtype, runtime, threads, neighbours in sorted(devices, key=str):
         many = "" if threads is None else f", {_in_words('threads', threads)}"
-        beside = f", {_in_words('neighbours', neighbours)}" if neighbours else ""
+        beside = f", {_in_words('neighbours', neighbours)}" if neighbours != 0 else ""
         yield f"measured on {device}, {dtype}, {runtime}{many}{beside}"
 
 

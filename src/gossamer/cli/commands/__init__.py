@@ -9,4 +9,4 @@ from collections.abc import Sequence
 def call(command: str, argv: Sequence[str]) -> int:
     """Parse a subcommand's arguments and do it; the exit status. argparse itself exits with 2."""
     module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
-    return module.call(module.parser().parse_args(list(argv)))
+    return module.call(module.parser().parse_args([*argv]))

@@ -1,0 +1,67 @@
+"""Looking at a sweep from outside the process that submitted it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gossamer.sweep import jobs as sweeps
+from gossamer.sweep import slurm
+from gossamer.sweep.jobs import Job, State
+
+LOOK = 2.0  # seconds
+
+
+def look(folder: Path) -> tuple[list[Job], list[State]]:
+    """The jobs of the sweep in `folder` and the state of each, with what Slurm and this machine's
+    process table say about those that are not over."""
+    manifest = sweeps.read(folder)
+    jobs = sweeps.of(folder, manifest)
+    ids = slurm.read_ids(folder)
+    there = slurm.queue() if ids else {}
+    found = sweeps.states(jobs, manifest)
+    return jobs, [_now(state, ids.get(job.key), there) for job, state in zip(jobs, found)]
+
+
+def _now(state: State, name: str | None, there: dict[str, str]) -> State:
+    if name in there and there[name] != "COMPLETING":
+        running = there[name] == "RUNNING"
+        return replace(state, name="running" if running else "waiting", error="")
+    if state.over:
+        return state
+    if name is not None and name not in there:
+        return slurm.lost(state, name)
+    if state.name == "running" and state.host == platform.node() and not _alive(state.pid):
+        return replace(state, name="lost", error=f"its process {state.pid} is gone")
+    return state
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def wait(folder: Path, tell: Callable[[Job, State, Sequence[Job]], None]) -> None:
+    """Wait until every job of the sweep in `folder` is over; `tell` hears of each that ends."""
+    over: set[str] = set()
+    first = True
+    while True:
+        jobs, states = look(folder)
+        for job, state in zip(jobs, states, strict=True):
+            if state.over and job.key not in over:
+                over.add(job.key)
+                if not first:
+                    tell(job, state, jobs)
+        if len(over) == len(jobs):
+            return
+        first = False
+        time.sleep(LOOK)

@@ -1,0 +1,80 @@
+"""Jobs as processes of this machine, a few at a time, that share its cores and accelerators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from gossamer.errors import ConfigError
+from gossamer.sweep.jobs import Job, State
+from gossamer.sweep.work import work
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+NEIGHBOURS = "GOSSAMER_NEIGHBOURS"  # what measure/speed.py writes into the record
+
+
+class Local:
+    """`workers` jobs at a time.
+
+    Args:
+        workers: jobs that run at once.
+        threads: CPU threads of each; None: the machine's cores, shared equally.
+        gpus: accelerators of each worker, by CUDA_VISIBLE_DEVICES; None: every worker sees all.
+        environment: variables of every job.
+    """
+
+    queued = False
+
+    def __init__(
+        self,
+        workers: int = 1,
+        threads: int | None = None,
+        gpus: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        if workers < 1:
+            raise ConfigError(f"hydra.launcher.workers={workers}: at least 1")
+        self.slots: int | None = workers
+        self.workers = workers
+        self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
+        self.gpus = gpus
+        self.environment = environment or {}
+        self.pool = ThreadPoolExecutor(workers)
+        self.futures: dict[Job, Future[State]] = {}
+        self.places: dict[Job, int] = {}  # the worker that has the job
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.submitted()
+            place = min({*range(self.workers)} - {*self.places.values()})
+            self.places[job] = place
+            self.futures[job] = self.pool.submit(work, job, self._environment(place))
+
+    def ended(self, jobs: Sequence[Job]) -> list[Job]:
+        over = [job for job in jobs if self.futures[job].done()]
+        for job in over:
+            del self.places[job]
+            self.futures.pop(job).result()  # an error of ours is not to be swallowed
+        return over
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """There is no queue: what was started runs."""
+
+    def _environment(self, place: int) -> dict[str, str]:
+        """What a job of worker `place` (from 0) gets. A number of threads that the user has set in
+        the environment stays."""
+        own = dict(self.environment)
+        for name in THREADS:
+            own.setdefault(name, os.environ.get(name, str(self.threads)))
+        own[NEIGHBOURS] = str(self.workers - 1)
+        if self.gpus:
+            first = place * self.gpus
+            own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + self.gpus)))
+        return own
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()

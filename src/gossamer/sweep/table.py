@@ -1,0 +1,73 @@
+"""What a person sees of a sweep: a line when a job begins or ends, and the table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from gossamer.errors import DONE, FAILED, PREEMPTED
+from gossamer.sweep.jobs import BAD, GOOD, Job, State
+
+STYLES = {"done": "green", "failed": "red", "out of memory": "red", "killed": "red", "lost": "red"}
+
+
+def show(jobs: Sequence[Job], states: Sequence[State]) -> None:
+    """Print a row for each job, and the count of each state."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:  # a file or a pipe has no width to fit in
+        console.width = 10_000
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "state", "seconds", "overrides", "run", "why"):
+        table.add_column(name, justify="right" if name == "seconds" else "left")
+    for place, (job, state) in enumerate(zip(jobs, states, strict=True)):
+        table.add_row(
+            f"#{place}",
+            Text(state.name, style=STYLES.get(state.name, "")),
+            f"{state.seconds:.1f}" if state.seconds else "",
+            Text(_own(job, jobs)),
+            Text(job.directory),
+            Text(state.error),
+        )
+    console.print(table)
+    console.print(counts(states))
+
+
+def counts(states: Sequence[State]) -> str:
+    """ "3 done, 1 failed", the good first."""
+    found = Counter(state.name for state in states)
+    order = sorted(found, key=lambda name: (name in BAD, name not in GOOD, name))
+    return ", ".join(f"{found[name]} {name}" for name in order) or "no job"
+
+
+def status(states: Sequence[State]) -> int:
+    """The exit status of a sweep: 0 all done, 1 one failed, 3 none failed but not all are done."""
+    names = {state.name for state in states}
+    if names & BAD:
+        return FAILED
+    return DONE if names <= GOOD else PREEMPTED
+
+
+def line(job: Job, state: State, jobs: Sequence[Job]) -> str:
+    """One line for a job that begins or ends."""
+    place = f"#{jobs.index(job)}"
+    if state.name == "waiting":
+        return f"{place} queued   {_own(job, jobs)}"
+    if state.name == "running":
+        return f"{place} running  {_own(job, jobs)}"
+    seconds = f" in {state.seconds:.1f} s" if state.seconds else ""
+    why = f": {state.error}" if state.error else ""
+    log = f" (log: {job.path('log')})" if state.name in BAD else ""
+    return f"{place} {state.name}{seconds}  {_own(job, jobs)}{why}{log}"
+
+
+def _own(job: Job, jobs: Sequence[Job]) -> str:
+    """The overrides that not all jobs have."""
+    shared = set.intersection(*(set(each.overrides) for each in jobs)) if len(jobs) > 1 else set()
+    return " ".join(each for each in job.overrides if each not in shared) or job.title
