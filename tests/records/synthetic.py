@@ -1,7 +1,7 @@
 """Any number of possible finished runs on disk, for tests and benchmarks of what reads records.
 
-Two models × two data sets × methods × sparsities × learning rates × five seeds, in the order in which
-a sweep would make them; figures follow a simple rule plus noise, so that something wins.
+Two models × two data sets × methods × sparsities × learning rates × five seeds, in the order in
+which a sweep would make them; figures follow a simple rule plus noise, so that something wins.
 """
 
 import hashlib

@@ -25,6 +25,10 @@ from gossamer.cli.values import show
 from gossamer.errors import ConfigError
 
 
+# what a dense twin has in common with its run, or has not at all
+OWN = (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "sweep", "hydra")
+
+
 @dataclass
 class Job:
     """One run: what was typed for it, what it composes to, and what is wrong with that."""
@@ -247,17 +251,7 @@ def _twin(job: Job, overrides: Sequence[Override]) -> None:
     problems += sweep_problems(parsed, multirun=False)
     for override in parsed:
         top = override.key_or_group.partition(".")[0]
-        if top in (
-            SEVERAL,
-            "twin",
-            "experiment",
-            "outputs",
-            "name",
-            "seed",
-            "rerun",
-            "sweep",
-            "hydra",
-        ):
+        if top in OWN:
             problems.append(f"{override.input_line}: a dense twin cannot change {top}")
     if not problems:
         replaced = {each.key_or_group for each in parsed if choices.is_choice(each, job.tree)}

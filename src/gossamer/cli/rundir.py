@@ -10,7 +10,8 @@ from typing import Any
 
 # What a run is called, where it goes and what it shows: none of it changes the result.
 OUTSIDE = (
-    "seed", "sweep", "outputs", "name", "logger", "rerun", "overrides", "choices", "digest", "directory",
+    "seed", "sweep", "outputs", "name", "logger", "rerun", "overrides", "choices", "digest",
+    "directory",
 )  # fmt: skip
 OUTSIDE_TRAINER = ("progress", "log_every", "checkpoint_every")
 

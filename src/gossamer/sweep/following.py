@@ -24,7 +24,9 @@ def look(folder: Path) -> tuple[list[Job], list[State]]:
     ids = slurm.read_ids(folder)
     there = slurm.queue() if ids else {}
     found = sweeps.states(jobs, manifest)
-    return jobs, [_now(state, ids.get(job.key), there) for job, state in zip(jobs, found)]
+    return jobs, [
+        _now(state, ids.get(job.key), there) for job, state in zip(jobs, found, strict=True)
+    ]
 
 
 def _now(state: State, name: str | None, there: dict[str, str]) -> State:

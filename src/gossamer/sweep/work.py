@@ -116,7 +116,7 @@ def _last_line(log: Path) -> str:
 
 
 def _kills_for_memory() -> int:
-    """How many processes Linux has killed so far because memory ran out; 0 where it does not say."""
+    """Processes that Linux has killed so far for want of memory; 0 where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
