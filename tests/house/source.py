@@ -13,21 +13,8 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["models", "data"], 2),
     **dict.fromkeys(["compression", "tasks"], 3),
     **dict.fromkeys(["export", "measure", "records"], 4),
-    **dict.fromkeys(
-        [
-            "run",
-            "stages",
-            "fit",
-            "journal",
-            "dense",
-            "plan",
-            "proof",
-            "result",
-            "progress",
-            "sweep",
-        ],
-        5,
-    ),
+    **dict.fromkeys(["fit", "journal", "dense", "stages", "plan", "proof", "result"], 5),
+    **dict.fromkeys(["run", "progress", "sweep"], 5),
     "__init__": 5,  # what `import gossamer` offers
     "cli": 6,
 }

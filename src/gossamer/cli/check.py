@@ -24,7 +24,6 @@ from gossamer.cli.tree import SEVERAL, Tree
 from gossamer.cli.values import show
 from gossamer.errors import ConfigError
 
-
 # what a dense twin has in common with its run, or has not at all
 OWN = (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "sweep", "hydra")
 
