@@ -59,7 +59,7 @@ class Local(_Jobs):
 
 
 class SubmititSlurm(_Jobs):
-    """A Slurm queue, through submitit. Names are submitit's; null is Slurm's own default.
+    """A Slurm queue, through submitit. null is Slurm's own default.
 
     Args:
         cpus_per_task, gpus_per_node, mem_gb: of one job; timeout_min: its time limit.
@@ -90,10 +90,10 @@ class SubmititSlurm(_Jobs):
         self.cpus, self.most = cpus_per_task, max_attempts
         self.environment = _plain(environment)
         self.options = {
-            "name": "gossamer",
-            "timeout_min": timeout_min,
+            "job_name": "gossamer",
+            "time": timeout_min,
             "gpus_per_node": gpus_per_node,
-            "mem_gb": mem_gb,
+            "mem": None if mem_gb is None else f"{round(mem_gb * 1024)}M",
             "partition": partition,
             "account": account,
             "qos": qos,

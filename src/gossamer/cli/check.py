@@ -92,19 +92,24 @@ def examine(args: argparse.Namespace, tree: Tree | None = None) -> Command:
     broken += sweep_problems(overrides, multirun=multirun)
     if not multirun or broken or len(fixed) == len(overrides):
         return Command(tree, multirun, [first], [*broken, *first.problems], first.composed)
-    hydra_only = [each for each in fixed if each.is_hydra_override()]
+    shared = [each for each in fixed if of_submission(each)]
     params, basic = _sweeper(first.composed)
     if not basic:
         return Command(tree, multirun, [], first.problems, first.composed, enumerated=False)
-    app = [each for each in overrides if not each.is_hydra_override()]
+    app = [each for each in overrides if not of_submission(each)]
     jobs = []
     for texts in expand(app, params, tree):
         parsed, broken = parse(texts, tree)
-        job = examine_job([*hydra_only, *parsed], tree)
+        job = examine_job([*shared, *parsed], tree)
         job.problems = [*broken, *job.problems]
         job.overrides = texts
         jobs.append(job)
     return Command(tree, multirun, jobs, _merge(jobs), first.composed)
+
+
+def of_submission(override: Override) -> bool:
+    """Is it for whoever submits a sweep (hydra.…, sweep.…), and no part of what a job does?"""
+    return override.is_hydra_override() or override.key_or_group.partition(".")[0] == "sweep"
 
 
 def _meant_as_lists(overrides: Sequence[Override], tree: Tree) -> list[Override]:

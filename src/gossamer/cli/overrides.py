@@ -101,8 +101,8 @@ def sweep_problems(overrides: Sequence[Override], *, multirun: bool) -> list[str
             lists = several or f" To give a list: '{key}=[{value}]'."
             problems.append(line(key, value, f"several values are a sweep: add -m.{lists}"))
             continue
-        if override.is_hydra_override():
-            problems.append(line(key, value, "Hydra's own configuration cannot be swept"))
+        if override.is_hydra_override() or key.partition(".")[0] == "sweep":
+            problems.append(line(key, value, "is of the sweep itself, so it has one value"))
             continue
         if not override.is_discrete_sweep():
             problems.append(

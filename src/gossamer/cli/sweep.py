@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gossamer.cli.check import Command
 from gossamer.cli.freeze import freeze
@@ -65,17 +65,18 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
     manifest = sweeps.read(folder)
     known = {job.key: job for job in sweeps.of(folder, manifest)}
     jobs = [known[key(overrides)] for overrides in typed]
-    if not config.sweep.wait and not workers.queued:
+    options = manifest["options"]
+    if not options["wait"] and not workers.queued:
         raise ConfigError(
             "sweep.wait=false: only with hydra/launcher=submitit_slurm, whose queue goes on alone"
         )
     open_ones = [job for job in dict.fromkeys(jobs) if job.key not in manifest["settled"]]
     workers.environment = {**workers.environment, **_code(manifest)}
-    if config.sweep.wait:
+    if options["wait"]:
         drive(
             open_ones,
             workers,
-            stop_on_error=config.sweep.on_error == "stop",
+            stop_on_error=options["on_error"] == "stop",
             tell=lambda job, state: print(
                 table.line(job, state, list(known.values())), file=sys.stderr, flush=True
             ),
@@ -100,6 +101,7 @@ def _about(folder: Path, argv: Sequence[str], options: DictConfig) -> dict[str, 
     return {
         "command": list(argv),
         "cwd": os.getcwd(),
+        "options": OmegaConf.to_container(options),
         "code": code_digest(),
         "git": git_state()[0],
         "snapshot": os.path.abspath(snapshot(folder / CODE)) if options.snapshot else None,
@@ -134,7 +136,7 @@ class _alone:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.lock = folder, FileLock(folder / "lock")
+        self.folder, self.lock = folder, FileLock(folder / sweeps.LOCK)
 
     def __enter__(self) -> None:
         try:
@@ -177,6 +179,8 @@ def _swept(command: Command, argv: Sequence[str]) -> list[str]:
     for text in argv:
         parsed = [] if text.startswith("-") or "=" not in text else parse([text], command.tree)[0]
         override = parsed[0] if parsed else None
+        if override is not None and override.key_or_group.partition(".")[0] == "sweep":
+            continue  # the manifest has it
         plain = (
             override is not None
             and not override.is_sweep_override()

@@ -49,6 +49,8 @@ def drive(
 
     `tell` hears of each job that was started and of each that ended. Asked to stop by SIGTERM or
     Ctrl-C, jobs of this process save their state first; a queue keeps its jobs."""
+    for job in jobs:
+        job.submitted()
     waiting, running = deque(jobs), list[Job]()
     stopping = False
     with workers, _asked() as asked:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from gossamer.sweep import jobs as sweeps
 from gossamer.sweep import slurm
 from gossamer.sweep.jobs import Job, State
@@ -24,12 +26,24 @@ def look(folder: Path) -> tuple[list[Job], list[State]]:
     ids = slurm.read_ids(folder)
     there = slurm.queue() if ids else {}
     found = sweeps.states(jobs, manifest)
+    driven = _driven(folder)
     return jobs, [
-        _now(state, ids.get(job.key), there) for job, state in zip(jobs, found, strict=True)
+        _now(state, ids.get(job.key), there, driven) for job, state in zip(jobs, found, strict=True)
     ]
 
 
-def _now(state: State, name: str | None, there: dict[str, str]) -> State:
+def _driven(folder: Path) -> bool:
+    """Is there a process that starts the jobs of this sweep?"""
+    lock = FileLock(folder / sweeps.LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _now(state: State, name: str | None, there: dict[str, str], driven: bool) -> State:
     if name in there and there[name] != "COMPLETING":
         running = there[name] == "RUNNING"
         return replace(state, name="running" if running else "waiting", error="")
@@ -37,6 +51,8 @@ def _now(state: State, name: str | None, there: dict[str, str]) -> State:
         return state
     if name is not None and name not in there:
         return slurm.lost(state, name)
+    if state.name == "waiting" and not driven:
+        return replace(state, name="not started")
     if state.name == "running" and state.host == platform.node() and not _alive(state.pid):
         return replace(state, name="lost", error=f"its process {state.pid} is gone")
     return state

@@ -20,6 +20,7 @@ from gossamer.errors import ConfigError, ResumeError
 from gossamer.records.record import write_text
 
 MANIFEST = "sweep.json"
+LOCK = "lock"  # held by the process that drives the sweep
 
 Name = Literal[
     "waiting",  # submitted, not begun

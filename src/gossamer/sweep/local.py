@@ -46,7 +46,6 @@ class Local:
 
     def start(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            job.submitted()
             place = min({*range(self.workers)} - {*self.places.values()})
             self.places[job] = place
             self.futures[job] = self.pool.submit(work, job, self._environment(place))

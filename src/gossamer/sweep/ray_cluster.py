@@ -61,7 +61,6 @@ class Ray:
         threads = {name: os.environ.get(name, str(max(1, int(self.cpus)))) for name in THREADS}
         environment = {**threads, NEIGHBOURS: "unknown", **self.environment}
         for job in jobs:
-            job.submitted()
             self.references[job] = self.task.remote(job, environment)
 
     def ended(self, jobs: Sequence[Job]) -> list[Job]:

@@ -62,7 +62,7 @@ class Slurm:
     """A Slurm queue.
 
     Args:
-        options: of sbatch, by submitit's names: timeout_min, mem_gb, partition, …
+        options: of sbatch: time (minutes), mem, partition, …; None is left out.
         cpus: of each job.
         most: attempts of one job, the first included.
         environment: variables of every job.
@@ -94,8 +94,6 @@ class Slurm:
         jobs = [job for job in jobs if ids.get(job.key) not in there]  # others wait there already
         if not jobs:
             return
-        for job in jobs:
-            job.submitted()
         executor = SlurmExecutor(folder / "slurm" / "%j")
         extra = {"requeue": True, **(self.options.get("additional_parameters") or {})}
         options = {name: value for name, value in self.options.items() if value is not None}
@@ -106,8 +104,12 @@ class Slurm:
                 **{**options, "cpus_per_task": self.cpus, "additional_parameters": extra}
             )
             attempts = [Attempt(job, environment, self.most) for job in jobs]
+            for job in jobs:  # before Slurm can start them
+                job.submitted()
             submitted = executor.map_array(Attempt.__call__, attempts)
         except (subprocess.CalledProcessError, RuntimeError, ValueError) as error:
+            for job in jobs:
+                job.note(State("not started"))
             reason = " ".join(str(getattr(error, "stderr", None) or error).split())
             raise StageError(f"hydra/launcher=submitit_slurm: sbatch refused: {reason}") from error
         ids |= {job.key: each.job_id for job, each in zip(jobs, submitted, strict=True)}
