@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,8 @@ def look(folder: Path) -> tuple[list[Job], list[State]]:
     found = sweeps.states(jobs, manifest)
     driven = _driven(folder)
     return jobs, [
-        _now(state, ids.get(job.key), there, driven) for job, state in zip(jobs, found, strict=True)
+        _now(job, state, ids.get(job.key), there, driven)
+        for job, state in zip(jobs, found, strict=True)
     ]
 
 
@@ -43,7 +44,7 @@ def _driven(folder: Path) -> bool:
     return False
 
 
-def _now(state: State, name: str | None, there: dict[str, str], driven: bool) -> State:
+def _now(job: Job, state: State, name: str | None, there: Mapping[str, str], driven: bool) -> State:
     if name in there and there[name] != "COMPLETING":
         running = there[name] == "RUNNING"
         return replace(state, name="running" if running else "waiting", error="")
@@ -53,19 +54,24 @@ def _now(state: State, name: str | None, there: dict[str, str], driven: bool) ->
         return slurm.lost(state, name)
     if state.name == "waiting" and not driven:
         return replace(state, name="not started")
-    if state.name == "running" and state.host == platform.node() and not _alive(state.pid):
-        return replace(state, name="lost", error=f"its process {state.pid} is gone")
+    if state.name == "running" and state.host == platform.node() and not alive(state.pid):
+        saved = job.recorded().get("status") == "preempted"
+        error = "" if saved else f"its process {state.pid} is gone"
+        return replace(state, name="preempted" if saved else "lost", error=error)
     return state
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # ended, but nobody has asked how
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return True
 
 
 def wait(folder: Path, tell: Callable[[Job, State, Sequence[Job]], None]) -> None:
