@@ -36,7 +36,7 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$place/munge.socket
+AuthInfo=socket=$place/munge.socket,cred_expire=5
 CredType=cred/munge
 SlurmctldPort=16817
 SlurmdPort=16818
@@ -91,12 +91,16 @@ start() {
     echo "export SLURM_CONF=$conf"
 }
 
+running() { pgrep -f "^(/usr/sbin/)?(slurmctld|slurmd|munged) .*$place/" || pgrep -x slurmstepd; }
+
 stop() {
-    for name in slurmd slurmctld munged; do
-        file="$place/$name.pid"
-        [ -s "$file" ] && kill "$(cat "$file")" 2>/dev/null && say "$name stopped" || true
+    tries=0
+    while pids=$(running); do
+        tries=$((tries + 1))
+        # a minute for jobs to save their state
+        if [ "$tries" -gt 60 ]; then kill -KILL $pids; else kill $pids 2>/dev/null || true; fi
+        sleep 1
     done
-    pkill -f "slurmstepd" 2>/dev/null || true
     rm -rf "$place"
 }
 

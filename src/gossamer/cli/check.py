@@ -141,7 +141,7 @@ def _merge(jobs: list[Job]) -> list[str]:
 def examine_job(overrides: Sequence[Override], tree: Tree) -> Job:
     """Compose one job and collect what is wrong with it."""
     texts = [each.input_line or "" for each in overrides]
-    job = Job([t for t, o in zip(texts, overrides, strict=True) if not o.is_hydra_override()], tree)
+    job = Job([t for t, o in zip(texts, overrides, strict=True) if not of_submission(o)], tree)
     choosing = [each for each in overrides if choices.is_choice(each, tree)]
     setting = [each for each in overrides if not choices.is_choice(each, tree)]
     valid: list[str] = []
