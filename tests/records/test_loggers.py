@@ -13,6 +13,7 @@ from gossamer.errors import ConfigError, StageError
 from gossamer.records import wandb as ours
 from gossamer.records.loggers import figures
 from gossamer.records.metrics import Metrics
+from gossamer.records.secrets import without_secrets
 from tests.records.examples import HEAD, done
 
 CHOICES = HEAD["choices"]
@@ -100,7 +101,7 @@ def test_figures_of_two_devices_do_not_overwrite_each_other() -> None:
 
 
 def test_secrets_are_hidden_and_nothing_else() -> None:
-    shown = ours.without_secrets(
+    shown = without_secrets(
         {
             "model": {"hub_token": "a", "tokenizer": "b", "max_tokens": 3, "token": None},
             "logger": {"api_key": "c", "WANDB_API_KEY": "d", "db-password": "e"},
@@ -174,7 +175,7 @@ def test_wandb_without_a_key_is_offline_grouped_and_closed_in_every_path(tmp_pat
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == {
         "id": "abcdef012345-s1",
-        "group": "minilm-docstrings-dsee abcdef01",
+        "group": "minilm-docstrings-dsee abcdef012345",
         "job_type": "compress",
         "tags": ["method:dsee", "model:minilm", "dataset:docstrings"],
         "offline": True,
@@ -186,7 +187,7 @@ def test_wandb_without_a_key_is_offline_grouped_and_closed_in_every_path(tmp_pat
     kept = b"".join(file.read_bytes() for file in directory.rglob("*") if file.is_file())
     assert b"hf_secret" not in kept and b"hf_typed" not in kept
     assert b"encoder.layer.0.attention.self.query" in kept, "the per-layer table"
-    assert "wandb sync" in ran.stderr
+    assert f"gossamer sync-wandb {directory}" in ran.stderr
 
 
 def test_wandb_refuses_to_log_into_another_active_run(tmp_path: Path, monkeypatch) -> None:
@@ -203,7 +204,7 @@ def test_wandb_refuses_to_log_into_another_active_run(tmp_path: Path, monkeypatc
 def test_wandb_online_without_a_key_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     import wandb
 
-    monkeypatch.setattr(wandb, "api", type("Keyless", (), {"api_key": None}))
+    monkeypatch.setattr(wandb, "login", lambda **asked: False)
     with pytest.raises(ConfigError, match=r"logger\.mode=online.*wandb login"):
         ours.Wandb(mode="online").open(tmp_path, config("wandb.Wandb"))
 

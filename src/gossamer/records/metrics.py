@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -113,6 +113,25 @@ class Metrics:
             self._release()
         finally:
             self.logger.close(code)
+
+
+def read(path: str | Path) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """(step, seconds since 1970, metrics) of each line, in order; values that are not finite as
+    floats. Nothing for a run that logged nothing; half a last line is no line yet.
+
+    Raises ResumeError, which names the line, for anything else that is no line of a run."""
+    path = Path(path)
+    if not path.exists():
+        return
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for place, line in enumerate(lines, 1):
+        try:
+            logged = json.loads(line)
+            step, seconds = int(logged.pop("step")), float(logged.pop("time"))
+            values = {name: float(v) if isinstance(v, str) else v for name, v in logged.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResumeError(f"{path}: line {place} is damaged; delete that line") from error
+        yield step, seconds, values
 
 
 def _plain(value: Any) -> int | float | str:

@@ -1,29 +1,29 @@
-"""The wandb logger."""
+"""The wandb logger, and how wandb is told; docs/wandb.md says what lies where."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.errors import ConfigError, StageError
-from gossamer.records.loggers import figures
-from gossamer.records.secrets import without_secrets
+from gossamer.errors import PREEMPTED, ConfigError, StageError
+from gossamer.records import wandb_content as content
 
-TAG = 64  # characters that wandb allows
+Mode = Literal["online", "offline", "disabled"]
 
 
 class Wandb:
-    """One wandb run per run: the same id when it is resumed, seeds of one configuration in one
-    group, the record's figures as its summary, the per-layer ledger as a table, the exported folder
-    as an artefact.
+    """One wandb run per run: the same id when it is resumed, the record's figures as its summary,
+    the per-layer ledger as a table, models as artefacts that name what they were made from.
 
-    mode  auto: online if wandb has a key, else offline (and WANDB_MODE decides if it is set);
-          a login is never asked for
-    group, tags  None, (): made from the choices; tags are added to those
+    mode      auto: online if wandb has a key, else offline (and WANDB_MODE decides if it is set);
+              a login is never asked for
+    group     None: the sweep, or the seeds of the configuration if the run is in none
+    tags      added to those made from the choices
+    artifact  none; export: the exported model is uploaded, what it was made from is named; stages:
+              each stage's weights are uploaded as well
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Wandb:
         group: str | None = None,
         tags: tuple[str, ...] = (),
         mode: Literal["auto", "online", "offline", "disabled"] = "auto",
-        artifact: bool = True,
+        artifact: Literal["none", "export", "stages"] = "export",
     ) -> None:
         self.project = project
         self.entity = entity
@@ -53,78 +53,50 @@ class Wandb:
                 f"logger=wandb: the wandb run {wandb.run.id} is still active in this process; "
                 "finish it first (two runs would be logged as one)"
             )
-        mode = self._mode(wandb)
-        choices = config["choices"]
-        methods = [name for name in choices["compression"] if name != "none"]
-        title = f"{choices['model']}-{choices['dataset']}-{'+'.join(methods) or 'none'}"
-        name = config.get("name") or title
-        words = [title] if name in (title, title.replace("/", "_")) else [title, name]
-        tags = [f"method:{method}" for method in methods or ["none"]]
-        tags += [f"model:{choices['model']}", f"dataset:{choices['dataset']}", *self.tags]
+        mode = self._mode()
+        told = content.identity(config, self.group, self.tags)
         try:
-            self.run = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                dir=str(directory),
-                id=f"{config['digest'][:12]}-s{config['seed']}",  # the record's
-                resume="allow" if mode == "online" else None,
-                name=f"{title} seed {config['seed']}",
-                group=self.group or " ".join([*words, config["digest"][:8]]),
-                job_type="compress" if methods else "train",
-                tags=[tag[:TAG] for tag in tags],
-                config=without_secrets(config),
-                mode=mode,
-                save_code=False,
-                settings=wandb.Settings(
-                    silent=True,
-                    console="off",  # ours has a progress bar
-                    disable_git=True,  # the record has the commit
-                    disable_job_creation=True,
-                    x_disable_meta=True,  # it would send the command line, which may hold a token
-                ),
-            )
-        except wandb.errors.Error as error:
+            self.run = begin(told, self.project, self.entity, directory, mode)
+        except StageError as error:
             raise StageError(
-                f"logger=wandb: {str(error).splitlines()[0]}; logger.mode=offline works without a "
-                "network"
+                f"logger=wandb: {error}; logger.mode=offline works without a network"
             ) from error
-        self.run.define_metric("step")
-        self.run.define_metric("*", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.run.log({**metrics, "step": step})
+        self.run.log(dict(metrics), step=step)
 
     def rewind(self, step: int) -> None:
-        """wandb keeps what it was given; the repeated steps are equal and lie on the same step
-        axis."""
+        """wandb keeps what it was given, and drops a step that it was given before: the repeated
+        ones are equal."""
 
     def finish(self, record: Mapping[str, Any], directory: Path) -> None:
         import wandb
 
-        self.run.summary.update(figures(record))
-        layers = record["layers"]
-        if layers:
-            table = wandb.Table(columns=list(layers[0]))
-            for layer in layers:
-                table.add_data(*(_cell(value) for value in layer.values()))
-            self.run.log({"layers": table})
-        if self.artifact and self.run.settings.mode != "disabled":
-            name = re.sub(r"[^\w.-]", "-", f"model-{record['id']}")
-            artifact = wandb.Artifact(name, type="model", metadata=dict(record["size"]))
-            # the files stay where they are until they are uploaded, so they are not copied
-            artifact.add_dir(str(directory / "export"), skip_cache=True, policy="immutable")
-            self.run.log_artifact(artifact)
+        disabled = self.run.settings.mode == "disabled"
+        keep: content.Keep = "none" if disabled else self.artifact
+        try:
+            tell(self.run, record, content.lineage(record, directory, keep))
+        except (wandb.errors.Error, OSError, ValueError) as error:
+            # the result is whole without wandb, and is not to be lost to its network
+            print(
+                f"wandb was not told everything: {str(error).splitlines()[0]}; later: "
+                f"gossamer sync-wandb {directory.parent}",
+                file=sys.stderr,
+            )
 
     def close(self, exit_code: int) -> None:
         run, self.run = self.run, None
         if run is None:
             return
         place, offline = Path(run.dir).parent, run.settings.mode == "offline"
-        run.finish(exit_code=exit_code)
+        end(run, exit_code)
         if offline:
-            print(f"wandb offline; to upload: wandb sync {place}", file=sys.stderr)
+            home = place.parent.parent  # the run's directory: wandb writes <it>/wandb/<run>
+            print(
+                f"wandb offline ({place}); to upload: gossamer sync-wandb {home}", file=sys.stderr
+            )
 
-    def _mode(self, wandb: Any) -> Literal["online", "offline", "disabled"]:
+    def _mode(self) -> Mode:
         asked: str = self.mode
         if asked == "auto":
             asked = os.environ.get("WANDB_MODE", "auto")
@@ -132,14 +104,96 @@ class Wandb:
             return "disabled"
         if asked in ("offline", "dryrun"):
             return "offline"
-        keyed = bool(wandb.api.api_key)
+        keyed = has_key()
         if asked == "online" and not keyed:
             raise ConfigError(
-                "logger.mode=online: wandb has no key; run `wandb login` first, or use "
-                "logger.mode=offline"
+                "logger.mode=online: wandb has no key, or WANDB_MODE forbids it; run `wandb login` "
+                "first, or use logger.mode=offline"
             )
         return "online" if keyed else "offline"
 
 
-def _cell(value: Any) -> Any:
-    return str(value) if isinstance(value, list) else value
+def has_key() -> bool:
+    """Whether wandb has a key to log in with; it is not tried, and never asked for."""
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def begin(
+    identity: Mapping[str, Any],
+    project: str,
+    entity: str | None,
+    directory: Path,
+    mode: Mode,
+    watched: bool = True,
+) -> Any:
+    """A wandb run that sends what it is told, and of its own the machine's load, if `watched`.
+    A run that wandb has is gone on with. Raises StageError, one line, if wandb refuses."""
+    import wandb
+
+    try:
+        return wandb.init(
+            project=project,
+            entity=entity,
+            dir=str(directory),
+            resume="allow" if mode == "online" else None,
+            mode=mode,
+            save_code=False,
+            **identity,
+            settings=wandb.Settings(
+                silent=True,
+                console="off",  # ours has a progress bar
+                disable_git=True,  # the record has the commit
+                disable_job_creation=True,
+                x_disable_meta=True,  # it would send the command line, which may hold a token
+                x_save_requirements=False,  # the run's environment.json has them
+                x_disable_stats=not watched,
+            ),
+        )
+    except wandb.errors.Error as error:
+        raise StageError(str(error).splitlines()[0]) from error
+
+
+def tell(run: Any, record: Mapping[str, Any], artefacts: list[content.Artefact]) -> list[Any]:
+    """Summary, per-layer table and artefacts of a run that ended; the artefacts it left, which are
+    still being sent. wandb knows no input of a run that is offline, so those of `artefacts` are
+    told by `gossamer sync-wandb`, later."""
+    import wandb
+
+    run.summary.update(content.summary(record))
+    columns, rows = content.layers(record)
+    if columns:
+        # in the summary, for a row of the history would be a step that the run never took
+        run.summary["layers"] = wandb.Table(columns=columns, data=rows)
+    sent = []
+    for artefact in artefacts:
+        if not artefact.used:
+            sent.append(run.log_artifact(_artifact(artefact)))
+        elif run.settings.mode == "online":
+            run.use_artifact(_artifact(artefact))
+    return sent
+
+
+def end(run: Any, exit_code: int) -> None:
+    """Close the run; wandb waits until everything was sent."""
+    if exit_code == PREEMPTED:
+        run.mark_preempting()
+    run.finish(exit_code=exit_code)
+
+
+def _artifact(artefact: content.Artefact) -> Any:
+    import wandb
+
+    made = wandb.Artifact(artefact.name, type="model", metadata=dict(artefact.metadata))
+    for name, text in artefact.texts.items():
+        with made.new_file(name, encoding="utf-8") as file:
+            file.write(text)
+    for name, path in artefact.files.items():
+        if not artefact.upload:
+            made.add_reference(f"file://{path.resolve()}", name=name)
+        elif path.parent.name == "state":  # gone when the run is done: copied until it is uploaded
+            made.add_file(str(path), name=name)
+        else:  # stays where it is
+            made.add_file(str(path), name=name, skip_cache=True, policy="immutable")
+    return made
