@@ -197,3 +197,12 @@ def test_another_launcher_runs_jobs_as_processes_too(gossamer, tmp_path):
     found = notes(tmp_path)
     assert len({note["pid"] for note in found}) == 2
     assert not any("-m" in note["argv"] for note in found)
+
+
+def test_an_experiment_can_be_a_sweep_whose_axes_the_command_line_overrides(gossamer, tmp_path):
+    ended = gossamer("-m", "experiment=seeds")
+    assert ended.status == 0 and states(ended.out) == ["done"] * 4
+    seen = {(*note["config"]["compression"], note["config"]["seed"]) for note in notes(tmp_path)}
+    assert seen == {(1,), (2,), ("prune", 1), ("prune", 2)}
+    fewer = gossamer("-m", "experiment=seeds", "seed=2", "compression=prune")
+    assert states(fewer.out) == ["skipped"]

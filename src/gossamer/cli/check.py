@@ -90,10 +90,10 @@ def examine(args: argparse.Namespace, tree: Tree | None = None) -> Command:
     mode = first.composed.hydra.mode if first.composed is not None else None
     multirun = bool(args.multirun or mode == RunMode.MULTIRUN)
     broken += sweep_problems(overrides, multirun=multirun)
-    if not multirun or broken or len(fixed) == len(overrides):
+    params, basic = _sweeper(first.composed)
+    if not multirun or broken or not (params or len(fixed) < len(overrides)):
         return Command(tree, multirun, [first], [*broken, *first.problems], first.composed)
     shared = [each for each in fixed if of_submission(each)]
-    params, basic = _sweeper(first.composed)
     if not basic:
         return Command(tree, multirun, [], first.problems, first.composed, enumerated=False)
     app = [each for each in overrides if not of_submission(each)]
