@@ -2,11 +2,11 @@
 
     python benchmarks/sweep.py [--jobs 100] [--workers 1,2]
 
-Tiny jobs (a BERT of two layers that prunes after a few steps) that share one dense base, made before
-the clock starts. A job's own work is what its record says, from `started` to `finished`; the rest of
-its process is start-up: Python, imports, reading the data. Every number of workers runs the same
-jobs, in folders of their own, with the same number of threads (cores / most workers), so that what
-differs is only how many run at once. Needs an idle machine. Writes
+Tiny jobs (a BERT of two layers that prunes after a few steps) that share one dense base, made
+before the clock starts. A job's own work is what its record says, from `started` to `finished`; the
+rest of its process is start-up: Python, imports, reading the data. Every number of workers runs the
+same jobs, in folders of their own, with the same number of threads (cores / most workers), so that
+what differs is only how many run at once. Needs an idle machine. Writes
 benchmarks/results/sweep-cpu.json and the table in docs/sweeps.md.
 """
 
@@ -81,7 +81,7 @@ def _seconds(record: dict[str, Any]) -> float:
 
 def table(result: dict[str, Any]) -> str:
     lines = [
-        "| workers | wall time | per job | a job's process | its own work | wall × workers / work |",
+        "| workers | wall time | per job | a job's process | its own work | wall × workers / work |",  # noqa: E501
         "|---|---|---|---|---|---|",
     ]
     lines += [
@@ -92,8 +92,8 @@ def table(result: dict[str, Any]) -> str:
     first, last = result["rows"][0], result["rows"][-1]
     told = (
         f"{first['jobs']} tiny jobs (`benchmarks/sweep.py`) on {result['device']}, "
-        f"{result['cpus']} cores, {first['threads']} thread each, {result['date']}: {last['workers']} workers are "
-        f"{result['speed_up']:.2f}× as fast as one. Medians of the jobs."
+        f"{result['cpus']} cores, {first['threads']} thread each, {result['date']}: "
+        f"{last['workers']} workers are {result['speed_up']:.2f}× as fast as one. Medians of the jobs."
     )
     return "\n".join([told, "", *lines])
 
