@@ -105,6 +105,8 @@ def test_completion_offers_groups_choices_and_keys(tmp_path):
         (["compare"], "PATH"),
         (["compare", "nope"], "PATH=nope"),
         (["compare", ".", "--format", "xls"], "--format"),
+        (["compare", ".", "--pareto", "quality"], "--pareto"),
+        (["compare", ".", "--across-models"], "--across-models"),
         (["plan", "trainer.stepz=1"], "trainer.stepz=1"),
     ],
 )

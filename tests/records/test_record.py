@@ -35,20 +35,22 @@ def test_tuples_are_lists_and_metrics_that_are_not_finite_null(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"budget__steps": 1.5}, "budget.steps: 1.5 is not int"),
-        ({"budget__steps": True}, "budget.steps: True is not int"),
-        ({"budget__pair_equal": 1}, "budget.pair_equal: 1 is not true/false"),
-        ({"budget__start": "warm"}, "budget.start: 'warm' is not init or pretrained or trained"),
-        ({"quality__split": "validation"}, "quality.split: 'validation' is not test"),
-        ({"size__bits_per_weight": "4"}, "size.bits_per_weight: '4' is not int or float or null"),
+        ({"budget__steps": 1.5}, "budget.steps: expected int, got float"),
+        ({"budget__steps": True}, "budget.steps: expected int, got bool"),
+        ({"budget__pair_equal": 1}, "budget.pair_equal: expected bool, got int"),
+        ({"budget__start": "warm"}, "budget.start: invalid enum value 'warm'"),
+        ({"quality__split": "validation"}, "quality.split: invalid enum value 'validation'"),
+        ({"quality__dense__loss": "0"}, "quality.dense[...]: expected float | null, got str"),
+        ({"size__bits_per_weight": "4"}, "size.bits_per_weight: expected float | null, got str"),
         ({"compute__extra": 1}, "compute.extra: no such field"),
-        ({"layers": {}}, "layers: {} is not a list"),
+        ({"layers": {}}, "layers: expected array, got object"),
         ({"checks": [{"name": "a", "passed": True}]}, "checks[0].figure: missing"),
-        ({"stages": [3]}, "stages[0]: 3 is not an object"),
-        ({"speed": [{"workload": "batch 1"}]}, "speed[0].skipped: missing"),
-        ({"size__parameters": float("nan")}, "size.parameters: None is not int"),
+        ({"stages": [3]}, "stages[0]: expected object, got int"),
+        ({"speed": [{"workload": "batch 1"}]}, "speed[0].device: missing"),
+        ({"speed": [{"workload": "a", "skipped": 1}]}, "speed[0].skipped: expected str, got int"),
+        ({"size__parameters": float("nan")}, "size.parameters: expected int, got null"),
         ({"schema": 1}, "schema: 1, but this version of gossamer knows 2"),
-        ({"status": "stopped"}, "status: 'stopped' is not done or failed or preempted"),
+        ({"status": "stopped"}, "status: invalid enum value 'stopped'"),
         ({"error": "nothing"}, "error: no such field"),
     ],
 )
@@ -129,7 +131,7 @@ anything = st.recursive(
 def test_a_field_of_any_kind_is_judged_without_an_exception(name: str, value) -> None:
     found = records.problems(done() | {name: value})
     assert all(isinstance(line, str) for line in found)
-    if value is None:
+    if value is None and name != "sweep":  # which a single run has not
         assert found
 
 

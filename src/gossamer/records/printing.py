@@ -1,19 +1,29 @@
-"""How a comparison is printed: a table, CSV, JSON or Markdown."""
+"""How a comparison is printed: a table, CSV, JSON or Markdown.
+
+Thousands of rows are printed in a blink because the table is laid out here: each column as wide as
+its widest cell, nothing folded.
+"""
 
 import csv
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gossamer.records.compare import Asked
 from gossamer.records.table import amount, metric, relative, speed_up
 
 Row = Mapping[str, Any]
 WORDS = ("model", "dataset", "task", "compression", "overrides", "metric")
-SHARED = ("model", "dataset", "task", "metric", "steps", "seeds")  # said once if equal in all rows
+SHARED = ("model", "dataset", "task", "metric", "steps", "seeds", "runs")  # said once if all equal
+COUNTS, RATIOS = ("size.", "compute.", "budget."), ("size.bits_per_weight",)
+NESTED = ("by", "averages_over", "seeds", "baseline_seeds", "metrics", "speed_up", "samples")
+DEFAULT = Asked()
 
 
-def show(rows: Sequence[Row], notes: Sequence[str], format: str) -> None:
+def show(rows: Sequence[Row], notes: Sequence[str], format: str, asked: Asked = DEFAULT) -> None:
     """Print rows to stdout. Notes come below them, or on stderr where a program reads stdout."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
@@ -22,23 +32,33 @@ def show(rows: Sequence[Row], notes: Sequence[str], format: str) -> None:
     elif format == "csv":
         _csv(rows)
     elif rows and format == "markdown":
-        _markdown(rows)
+        _markdown(*cells(rows, asked))
     elif rows:
-        _table(rows)
+        _table(*cells(rows, asked), by=asked.by)
     stream = sys.stderr if format in ("csv", "json") else sys.stdout
-    for line in notes:
-        print(line, file=stream)
+    print("".join(f"{line}\n" for line in notes), end="", file=stream)
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """A row without nesting: seeds as text, columns `speed_up <workload>` for each workload."""
-    plain = {name: value for name, value in row.items() if name not in ("seeds", "speed_up")}
+    """A row without nesting: a column for each key, seeds as text, figures asked for as `<name>`,
+    `<name> interval`, …, and `speed_up <workload>` for each workload."""
+    plain = {name: value for name, value in row.items() if name not in NESTED}
+    figures = {
+        f"{name} {part}".removesuffix(" value"): value
+        for name, told in row["metrics"].items()
+        for part, value in told.items()
+        if part != "baseline_seeds"
+    }
     speed = {
         f"speed_up {name}{end}": ratio[key]
         for name, ratio in row["speed_up"].items()
         for key, end in (("p50", ""), ("low", " low"), ("high", " high"))
     }
-    return {**plain, "seeds": " ".join(map(str, row["seeds"])), **speed}
+    samples = {f"{name} rows p": told["p"] for name, told in row.get("samples", {}).items()}
+    seeds = {
+        name: " ".join(map(str, row[name])) for name in ("seeds", "baseline_seeds") if name in row
+    }
+    return {**row["by"], **plain, **seeds, **figures, **samples, **speed}
 
 
 def _csv(rows: Sequence[Row]) -> None:
@@ -50,35 +70,109 @@ def _csv(rows: Sequence[Row]) -> None:
         writer.writerows(plain)
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: Sequence[Row], asked: Asked = DEFAULT) -> tuple[list[str], list[list[str]]]:
     """Titles of the columns, and the text of every cell. Columns that say nothing are left out."""
-    workloads = list(dict.fromkeys(name for row in rows for name in row["speed_up"]))
-    titles = ["model", "dataset", "task", "compression", "overrides", "seeds", "steps"]
-    titles += ["metric", "quality", "vs dense", "trained", "MB", "MB change", "MACs change"]
-    titles += ["non-zero MACs (theory)", *(f"latency {name}" for name in workloads)]
-    lines = [_cells(row, workloads) for row in rows]
-    kept = [place for place in range(len(titles)) if any(line[place] for line in lines)]
-    return [titles[i] for i in kept], [[line[i] for i in kept] for line in lines]
+    columns = _columns(rows, asked)
+    filled = [(title, [cell(row) for row in rows]) for title, cell in columns]
+    kept = [(title, column) for title, column in filled if any(column)]
+    lines = zip(*(column for _, column in kept), strict=True)
+    return [title for title, _ in kept], [list(line) for line in lines]
 
 
-def _cells(row: Row, workloads: Sequence[str]) -> list[str]:
-    dense = row["compression"] == "none"
-    theory = row["macs_nonzero"] != row["macs_effective"] and not dense
-    pair = "" if row["pair_equal"] or dense else " (unequal pair)"
-    return [
-        *(row[name] for name in ("model", "dataset", "task", "compression", "overrides")),
-        str(row["n"]),
-        str(row["steps"]),
-        row["metric"],
-        _with_interval(row["quality"], row["quality_interval"]),
-        "" if dense else _with_interval(row["difference"], row["difference_interval"], "+") + pair,
-        amount(row["trainable_parameters"]),
-        f"{row['checkpoint_bytes'] / 1e6:,.2f}",
-        "" if dense else relative(row["dense_checkpoint_bytes"], row["checkpoint_bytes"]),
-        "" if dense else relative(row["macs_dense"], row["macs_effective"]),
-        relative(row["macs_dense"], row["macs_nonzero"]) if theory else "",
-        *(speed_up(**row["speed_up"][n]) if n in row["speed_up"] else "" for n in workloads),
+Column = tuple[str, Callable[[Row], str]]
+
+
+def _columns(rows: Sequence[Row], asked: Asked) -> list[Column]:
+    keys = [key for key in asked.by if key not in WORDS]
+    words = [name for name in WORDS[:4] if not asked.by or name in (*asked.by, "dataset", "task")]
+    columns: list[Column] = [(name, lambda row, name=name: row[name]) for name in words]  # type: ignore[misc]
+    columns += [(key, lambda row, key=key: _plain(row["by"][key])) for key in keys]  # type: ignore[misc]
+    columns += [
+        ("overrides", lambda row: row["overrides"]),
+        ("runs" if asked.by else "seeds", lambda row: str(row["n"])),
+        ("steps", lambda row: str(row["steps"])),
     ]
+    if asked.pareto:
+        columns.append(("front", lambda row: "*" if row["pareto"] else ""))
+    if not asked.metrics:
+        columns += [
+            ("metric", lambda row: row["metric"]),
+            ("quality", lambda row: _with_interval(row["quality"], row["quality_interval"])),
+            ("vs dense", _vs_dense),
+            ("vs baseline", lambda row: _vs_baseline("quality", row, row)),
+        ]
+    shown = [name for name in asked.pareto if asked.metrics or name != "quality"]
+    for name in dict.fromkeys([*asked.metrics, *shown]):
+        columns += _of_figure(name)
+    columns.append(("p by row", _by_row))
+    return columns if asked.metrics else columns + _ledgers(rows)
+
+
+def _ledgers(rows: Sequence[Row]) -> list[Column]:
+    def change(before: str, after: str) -> Callable[[Row], str]:
+        return lambda row: "" if row["dense"] else relative(row[before], row[after])
+
+    def theory(row: Row) -> str:
+        same = row["macs_nonzero"] == row["macs_effective"]
+        return "" if same or row["dense"] else relative(row["macs_dense"], row["macs_nonzero"])
+
+    def latency(name: str) -> Callable[[Row], str]:
+        return lambda row: speed_up(**row["speed_up"][name]) if name in row["speed_up"] else ""
+
+    workloads = list(dict.fromkeys(name for row in rows for name in row["speed_up"]))
+    return [
+        ("trained", lambda row: amount(row["trainable_parameters"])),
+        ("MB", lambda row: f"{row['checkpoint_bytes'] / 1e6:,.2f}"),
+        ("MB change", change("dense_checkpoint_bytes", "checkpoint_bytes")),
+        ("MACs change", change("macs_dense", "macs_effective")),
+        ("non-zero MACs (theory)", theory),
+        *((f"latency {name}", latency(name)) for name in workloads),
+    ]
+
+
+def _of_figure(name: str) -> list[Column]:
+    def told(row: Row, part: str, sign: str = "") -> str:
+        figure = row["metrics"][name]
+        interval = "interval" if part == "value" else f"{part}_interval"
+        return number(name, figure[part], figure[interval], sign)
+
+    return [
+        (name, lambda row: told(row, "value")),
+        (f"{name} vs dense", lambda row: told(row, "difference", "+")),
+        (f"{name} vs baseline", lambda row: _vs_baseline(name, row, row["metrics"][name])),
+    ]
+
+
+def _vs_dense(row: Row) -> str:
+    if row["dense"]:
+        return ""
+    pair = "" if row["pair_equal"] else " (unequal pair)"
+    return _with_interval(row["difference"], row["difference_interval"], "+") + pair
+
+
+def _vs_baseline(name: str, row: Row, told: Mapping[str, Any]) -> str:
+    """The difference, its interval and p, and how many of the runs have a partner if not all."""
+    if row.get("baseline"):
+        return "baseline"
+    value = told.get("baseline_difference")
+    if value is None:
+        return ""
+    p = told["baseline_difference_p"]
+    some = f", {len(told['baseline_seeds'])} of {row['n']}"
+    return (
+        number(name, value, told["baseline_difference_interval"], "+")
+        + ("" if p is None else f", p {p:.2g}")
+        + (some if len(told["baseline_seeds"]) < row["n"] else "")
+    )
+
+
+def _by_row(row: Row) -> str:
+    """The least favourable p of the seeds; several metrics by name."""
+    told = row.get("samples", {})
+    return ", ".join(
+        f"{name} {each['p']:.2g}" if len(told) > 1 else f"{each['p']:.2g}"
+        for name, each in told.items()
+    )
 
 
 def _with_interval(value: float | None, interval: float | None, sign: str = "") -> str:
@@ -86,31 +180,54 @@ def _with_interval(value: float | None, interval: float | None, sign: str = "") 
     return text if interval is None else f"{text} ± {interval:.4f}"
 
 
-def _table(rows: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def number(name: str, value: float | None, interval: float | None, sign: str = "") -> str:
+    """A figure: counts with their SI prefix, all else with four places, as metrics have."""
+    if value is None:
+        return ""
+    if name in RATIOS or not name.startswith(COUNTS):
+        return _with_interval(value, interval, sign)
+    sign = "-" if value < 0 else sign if value > 0 else ""
+    return f"{sign}{amount(abs(value))}" + (f" ± {amount(interval)}" if interval else "")
 
-    titles, lines = cells(rows)
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _table(titles: Sequence[str], lines: Sequence[Sequence[str]], by: Sequence[str] = ()) -> None:
     shared = [i for i, title in enumerate(titles) if title in SHARED and _same(lines, i)]
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:  # a file or a pipe has no width to fit in
-        console.width = 10_000
-    console.print(Text("  ".join(f"{titles[i]}: {lines[0][i]}" for i in shared)))
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    print("  ".join(f"{titles[i]}: {lines[0][i]}" for i in shared))
     kept = [i for i in range(len(titles)) if i not in shared]
-    for i in kept:
-        table.add_column(titles[i], justify="left" if titles[i] in WORDS else "right")
-    for line in lines:
-        table.add_row(*(Text(line[i]) for i in kept))
-    console.print(table)
+    left = [titles[i] in (*WORDS, *by) for i in kept]
+    body = [[line[i] for i in kept] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+    heads = _heads([titles[i] for i in kept], widths)
+    widths = [max(width, *map(len, head)) for width, head in zip(widths, heads, strict=True)]
+    tall = max(map(len, heads))
+    above = [[*[""] * (tall - len(head)), *head] for head in heads]
+    for line in [*zip(*above, strict=True), *body]:
+        padded = (
+            cell.ljust(width) if aside else cell.rjust(width)
+            for cell, width, aside in zip(line, widths, left, strict=True)
+        )
+        print("  ".join(padded).rstrip())
+
+
+def _heads(titles: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """The lines of each title: one, or as many as a terminal needs that is narrower than all."""
+    whole = sum(max(width, len(t)) + 2 for t, width in zip(titles, widths, strict=True))
+    if not sys.stdout.isatty() or whole <= shutil.get_terminal_size().columns:
+        return [[title] for title in titles]
+    return [
+        textwrap.wrap(title, max(width, max(map(len, title.split()))))
+        for title, width in zip(titles, widths, strict=True)
+    ]
 
 
 def _same(lines: Sequence[Sequence[str]], place: int) -> bool:
     return len({line[place] for line in lines}) == 1
 
 
-def _markdown(rows: Sequence[Row]) -> None:
-    titles, lines = cells(rows)
+def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     for line in (titles, ["---"] * len(titles), *lines):
         print("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |")

@@ -1,0 +1,168 @@
+"""A finished run as the comparison sees it: keys that were chosen, and figures that came out.
+
+Keys: model, dataset, task and compression (the choices; methods joined by +), seed, sweep, and
+every key of the resolved configuration by its dotted name (trainer.lr). Figures: the test metrics
+by name, the primary one also as "quality", and the ledgers' as size.…, compute.…, budget.… and
+speed.<workload>.<figure>.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from gossamer.errors import ConfigError
+from gossamer.records.schema import Skimmed
+from gossamer.records.table import SETTING, speed_labels
+
+Key = str | int | float | bool | None
+CHOICES = ("model", "dataset", "task", "compression")
+TIMED = ("p50", "p95", "throughput", "peak_memory_bytes")  # of the compressed model
+LEDGERS = {
+    "size": (
+        "parameters",
+        "dense_parameters",
+        "trainable_parameters",
+        "nonzero_parameters",
+        "bits_per_weight",
+        "checkpoint_bytes",
+        "dense_checkpoint_bytes",
+        "state_bytes",
+    ),
+    "compute": ("macs_dense", "macs_effective", "macs_nonzero"),
+    "budget": ("base", "steps", "unspent", "total", "teacher_passes"),
+}
+LOWER = ("loss", "mse")  # metrics of which less is better; of all others, more
+
+
+@dataclass(eq=False)
+class Run:
+    path: Path  # of its record
+    record: Skimmed
+    speed: Mapping[str, Mapping[str, Any]]  # label of workload and setting -> its timed entry
+
+    @property
+    def methods(self) -> list[str]:
+        """In order; [] for a dense run."""
+        return [name for name in self.record.choices.compression if name != "none"]
+
+    @cached_property
+    def keys(self) -> dict[str, Key]:
+        choices = self.record.choices
+        return {
+            **flat(msgspec.json.decode(self.record.config)),
+            "model": choices.model,
+            "dataset": choices.dataset,
+            "task": choices.task,
+            "compression": "+".join(self.methods) or "none",
+            "seed": self.record.seed,
+            "sweep": self.record.sweep,
+        }
+
+    def figure(self, name: str) -> float | None:
+        """None: the run has no such figure, or it was not finite."""
+        part, _, rest = name.partition(".")
+        if rest and part in LEDGERS:
+            return getattr(getattr(self.record, part), rest)
+        if rest and part == "speed":
+            label, _, which = rest.rpartition(".")
+            entry = self.speed.get(label)
+            if entry is None:
+                return None
+            return entry["speed_up"]["p50"] if which == "speed_up" else entry["compressed"][which]
+        return self.record.quality.compressed.get(self.metric(name))
+
+    def twin_figure(self, name: str) -> float | None:
+        """The dense twin's test metric; None for a ledger's figure."""
+        return self.record.quality.dense.get(self.metric(name))
+
+    def metric(self, name: str) -> str:
+        return self.record.quality.primary if name == "quality" else name
+
+    def direction(self, name: str) -> Literal["max", "min"]:
+        """Which end of a figure is better."""
+        quality = self.record.quality
+        if self.metric(name) == quality.primary:
+            return quality.direction
+        more = name.endswith((".speed_up", ".throughput"))
+        return "min" if name in LOWER or ("." in name and not more) else "max"
+
+
+def runs(records: Mapping[Path, Skimmed]) -> list[Run]:
+    """Runs with their timed workloads, labelled alike in all of them."""
+    entries = {place(e): e for record in records.values() for e in record.speed if timed(e)}
+    labels = dict(zip(entries, speed_labels(list(entries.values())), strict=True))
+    return [
+        Run(path, record, {labels[place(e)]: e for e in record.speed if timed(e)})
+        for path, record in records.items()
+    ]
+
+
+def timed(entry: Mapping[str, Any]) -> bool:
+    return "skipped" not in entry
+
+
+def place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What must be equal before two latencies may be averaged."""
+    return (entry["workload"], *(entry[name] for name in SETTING))
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Key]:
+    """{"a": {"b": 1}} as {"a.b": 1}; a list is one value, as JSON."""
+    found: dict[str, Key] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.dumps(value) if isinstance(value, list) else value
+    return found
+
+
+def figure_names(every: Iterable[Run]) -> list[str]:
+    """The figures that any of the runs has."""
+    metrics: dict[str, None] = {"quality": None}
+    labels: dict[str, None] = {}
+    for run in every:
+        metrics |= dict.fromkeys(run.record.quality.compressed)
+        labels |= dict.fromkeys(run.speed)
+    ledgers = [f"{ledger}.{name}" for ledger, names in LEDGERS.items() for name in names]
+    speeds = [f"speed.{label}.{name}" for label in labels for name in ("speed_up", *TIMED)]
+    return [*metrics, *ledgers, *speeds]
+
+
+def key_names(every: Iterable[Run]) -> list[str]:
+    """The keys that any of the runs has, the choices first."""
+    names = dict.fromkeys([*CHOICES, "seed"])
+    for run in every:
+        names |= dict.fromkeys(run.keys)
+    return list(names)
+
+
+def expect(option: str, names: Sequence[str], known: Sequence[str], kind: str) -> None:
+    """Raise ConfigError for the first of `names` that no run has, with the nearest one."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option} {name}: no run has such a {kind}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ ", did you mean trainer.lr?": known names with the same last part, or spelled alike."""
+    leaf = name.rpartition(".")[2]
+    close = [each for each in known if each.rpartition(".")[2] == leaf]
+    close += difflib.get_close_matches(name, known, n=3)
+    short = {each.rpartition(".")[2]: each for each in reversed(known)}
+    close += [short[each] for each in difflib.get_close_matches(leaf, short, n=1, cutoff=0.75)]
+    close = list(dict.fromkeys(close))[:3]
+    return f", did you mean {' or '.join(close)}?" if close else f"; there is {one_of(known)}"
+
+
+def one_of(values: Iterable[Any], most: int = 8) -> str:
+    """ "a, b, c, … (4 more)"."""
+    listed = [str(value) for value in values]
+    more = f", … ({len(listed) - most} more)" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
