@@ -93,7 +93,7 @@ def table(result: dict[str, Any]) -> str:
     told = (
         f"{first['jobs']} tiny jobs (`benchmarks/sweep.py`) on {result['device']}, "
         f"{result['cpus']} cores, {first['threads']} thread each, {result['date']}: "
-        f"{last['workers']} workers are {result['speed_up']:.2f}× as fast as one. Medians of the jobs."
+        f"{last['workers']} workers are {result['speed_up']:.2f}× as fast as one. Medians."
     )
     return "\n".join([told, "", *lines])
 
