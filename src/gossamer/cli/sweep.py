@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,24 +132,22 @@ def _settled(jobs: Sequence[Job], *, retry: bool, rerun: bool) -> dict[str, Stat
     return settled
 
 
-class _alone:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     """Two processes do not drive one sweep."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.lock = folder, FileLock(folder / sweeps.LOCK)
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ResumeError(
-                f"{self.folder}: another process runs this sweep; to look at it: "
-                f"gossamer sweep status {self.folder}"
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / sweeps.LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ResumeError(
+            f"{folder}: another process runs this sweep; to look at it: "
+            f"gossamer sweep status {folder}"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def key(overrides: Sequence[str]) -> str:
