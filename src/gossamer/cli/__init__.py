@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "sync-wandb")
+COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "report", "sync-wandb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
