@@ -15,7 +15,10 @@ logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for text in ("LeafSpec", "eval mode at the start", "many workers"):
+    for text in (
+        *("LeafSpec", "eval mode at the start", "many workers"),
+        *("srun. command is available", "broadcast_buffers. is deprecated"),
+    ):
         config.addinivalue_line("filterwarnings", f"ignore:.*{text}.*")
 
 

@@ -86,6 +86,13 @@ class Method(Protocol):
         """Problems, one line each. The model is on the meta device; nothing was prepared yet."""
         return []
 
+    def parallel_requirements(self, strategy: Literal["ddp", "fsdp"]) -> list[str]:
+        """Why this cannot be trained on several devices, one line each. Asked of builder, task and
+        method. With "ddp" every rank has the whole model and the same gradients; with "fsdp" the
+        parameters that `losses` and `after_step` see are DTensors, of which a rank has some rows.
+        What a rank draws or computes from its own rows must not enter parameters or buffers."""
+        return []
+
     def stages(self, training: list[Stage]) -> list[Stage]:
         """The stages in order; shares of the trained ones add to 1. `training` is how the model and
         the task train (one stage unless they say otherwise): a method that trains whatever they

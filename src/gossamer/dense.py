@@ -26,7 +26,10 @@ from gossamer.records.metrics import Metrics
 from gossamer.revision import code_digest
 from gossamer.stages import Experiment, Watch, allot, execute, training_plan
 
-CODE = ("contract.py", "seeds.py", "fit.py", "stages.py", "dense.py", "models", "data", "tasks")
+CODE = (
+    *("contract.py", "seeds.py", "fit.py", "ranks.py", "crew.py", "stages.py", "dense.py"),
+    *("models", "data", "tasks"),
+)
 NO_LOGGER = "gossamer.records.loggers.Null"
 CHANGES_NO_WEIGHT = ("base_steps", "steps", "log_every", "checkpoint_every", "threads", "progress")
 

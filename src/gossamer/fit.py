@@ -2,28 +2,31 @@
 
 Lightning saves neither the random generators nor the position in the data, so the checkpoint is our
 own: weights, optimizer, generators and the step. The data order is a function of the step alone.
+
+On several devices every rank goes through this file at the same time, and the driver (rank 0) alone
+evaluates, writes and logs. A file that the driver wrote is read by all of them.
 """
 
+import copy
 import math
-import random
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from gossamer.contract import Batch, Output, Stage, Teacher
-from gossamer.errors import ConfigError, Preempted, StageError
+from gossamer.errors import ConfigError, StageError
+from gossamer.interruption import interruption
 from gossamer.journal import load_tensors, save_tensors
-from gossamer.seeds import seed_everything
+from gossamer.ranks import ALONE, Ranks, differing, load_optimizer, local, sharded, trainer
+from gossamer.seeds import generator_states, seed_everything, set_generator_states
+from gossamer.sparsity.masks import hold, laid_out
 
 
 @dataclass
@@ -41,44 +44,18 @@ class Fit:
     checkpoint: Path
     best: Path
     teacher: Teacher | None = None
-    held: Sequence[tuple[nn.Parameter, Tensor]] = ()  # parameters, and which entries must stay
+    held: Mapping[str, Tensor] = field(default_factory=dict)  # parameter -> which entries stay
     log: Callable[[dict[str, float], int], None] = lambda metrics, step: None
     rewind: Callable[[int], None] = lambda step: None  # forget metrics logged after this step
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     better: Callable[[float, float], bool] = lambda new, old: new > old
     advance: Callable[[int, float], None] = lambda step, loss: None
+    ranks: Ranks = ALONE
 
-
-class Interruption:
-    """Turns SIGTERM, SIGINT and the cluster's SIGUSR signals into a request to stop after the
-    step."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-
-    def __init__(self) -> None:
-        self.requested: str | None = None
-
-    def __enter__(self) -> "Interruption":
-        self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
-        for number in self.SIGNALS:
-            signal.signal(number, self._request)
-        return self
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:  # the second Ctrl-C means now
-            raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def check(self, where: str) -> None:
-        if self.requested:
-            raise Preempted(f"stopped by {self.requested} {where}; the state is saved")
-
-
-interruption = Interruption()
+    @property
+    def sharded(self) -> bool:
+        """Has every rank a part of each parameter only?"""
+        return self.ranks.size > 1 and self.training.strategy == "fsdp"
 
 
 def schedule_factor(kind: str, step: int, steps: int, warmup: float) -> float:
@@ -94,28 +71,6 @@ def schedule_factor(kind: str, step: int, steps: int, warmup: float) -> float:
     if kind == "constant":
         return 1.0
     raise ConfigError(f"schedule={kind}: unknown; accepted: constant, linear, cosine")
-
-
-def generator_states() -> dict[str, Any]:
-    """The state of every global generator, as tensors and plain values."""
-    version, words, gauss = random.getstate()
-    name, keys, *rest = numpy.random.get_state()
-    return {
-        "python": [version, list(words), gauss],
-        "numpy": [name, torch.from_numpy(numpy.asarray(keys).astype("int64")), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_generator_states(states: dict[str, Any]) -> None:
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, *rest = states["numpy"]
-    numpy.random.set_state((name, keys.numpy().astype("uint32"), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 @contextmanager
@@ -137,10 +92,10 @@ def captured(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]
 class StageModule(pl.LightningModule):
     """Lightning's view of one stage. The teacher and the actors stay outside its state."""
 
-    def __init__(self, fit: Fit, features: dict[str, Any], began: float) -> None:
+    def __init__(self, fit: Fit, model: nn.Module, features: dict[str, Any], began: float) -> None:
         super().__init__()
         self.began = began  # perf_counter seconds, moved back by what an earlier process spent
-        self.model = fit.model
+        self.model = model  # the stage's own, or a copy of it that is sharded
         self.fit = fit
         self.features = features
         self.step = 0  # finished steps of this stage
@@ -151,8 +106,6 @@ class StageModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         fit, training = self.fit, self.fit.training
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        if not named:
-            raise StageError(f"stage {fit.stage.name}: no parameter requires a gradient")
         own = [actor for actor in fit.actors if hasattr(actor, "optimizer")]
         if own:
             optimizer = own[-1].optimizer(named, fit.stage)
@@ -170,6 +123,10 @@ class StageModule(pl.LightningModule):
             self.average = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
         if self.fit.checkpoint.exists():
             self._resume(load_tensors(self.fit.checkpoint))
+        parameters = dict(self.model.named_parameters())
+        self.held = [
+            (parameters[name], keep.to(self.device)) for name, keep in self.fit.held.items()
+        ]
 
     def on_train_start(self) -> None:
         self.model.train()
@@ -179,8 +136,9 @@ class StageModule(pl.LightningModule):
         if index == 0:  # not earlier: making the loader's iterator draws a number
             if self.generators:
                 set_generator_states(self.generators)
-            else:
-                seed_everything(fit.seed, "stage", fit.stage.name, fit.first)
+            else:  # each rank has rows of its own, and so draws (dropout) of its own
+                own = ("rank", fit.ranks.rank) if fit.ranks.rank else ()
+                seed_everything(fit.seed, "stage", fit.stage.name, fit.first, *own)
         kind = fit.stage.schedule or fit.training.schedule
         factor = schedule_factor(kind, self.step, fit.stage.steps, fit.training.warmup)
         for group in self.optimizers(use_pl_optimizer=False).param_groups:
@@ -195,28 +153,39 @@ class StageModule(pl.LightningModule):
         for actor in fit.actors:
             if hasattr(actor, "losses"):
                 terms.update(actor.losses(self.model, fit.task, batch, output, fit.teacher))
-        loss = torch.stack([term.float() for term in terms.values()]).sum()
-        self.terms = terms
-        self.last_loss = loss.detach()
+        if parts := sharded(terms):  # FSDP would add another gradient to what such a term gives
+            raise StageError(
+                f"stage {fit.stage.name}: the loss {parts[0]} reads parameters that are sharded; "
+                "use trainer=ddp"
+            )
+        values = [term.float() for term in terms.values()]
+        loss = torch.stack(values).sum()
+        self.names = ["loss", *terms]
+        self.values = torch.stack([loss, *values]).detach()
         if loss.device.type == "cpu":  # elsewhere looking at the value would wait for the device
-            self._refuse_non_finite()
+            self._finite_losses()
         return loss
 
-    def _refuse_non_finite(self) -> float:
-        value = float(self.last_loss)
+    def _finite_losses(self) -> dict[str, float]:
+        """The loss and its terms, of the global batch. Raises StageError if the loss is not
+        finite, on all ranks at once."""
+        means = self.fit.ranks.mean(self.values).tolist()
+        losses = dict(zip(self.names, means, strict=True))
+        value = losses["loss"]
         if not math.isfinite(value):
-            terms = ", ".join(f"{name} {float(t.detach()):.3g}" for name, t in self.terms.items())
+            terms = ", ".join(f"{name} {term:.3g}" for name, term in [*losses.items()][1:])
             self._stop(f"the loss is {value} at step {self.step + 1}", f" (terms: {terms})")
-        return value
+        return losses
 
     def _refuse_broken(self) -> None:
         """Nothing is saved in the place of something good: a finite loss can still have a step
         that makes the weights inf or nan."""
-        self._refuse_non_finite()
+        self._finite_losses()
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        broken = [name for name, p in trained if not bool(torch.isfinite(p).all())]
-        if broken:
-            self._stop(f"{broken[0]} is not finite after step {self.step}")
+        broken = [not bool(torch.isfinite(local(p)).all()) for _, p in trained]
+        for (name, _), somewhere in zip(trained, self.fit.ranks.any(broken), strict=True):
+            if somewhere:
+                self._stop(f"{name} is not finite after step {self.step}")
 
     def _stop(self, what: str, more: str = "") -> None:
         checkpoint = self.fit.checkpoint
@@ -231,24 +200,26 @@ class StageModule(pl.LightningModule):
         self.step += 1
         optimizer = self.optimizers(use_pl_optimizer=False)
         with torch.no_grad():
-            for parameter, keep in fit.held:
-                parameter.mul_(keep)
+            for parameter, keep in self.held:
+                hold(parameter, keep)
             for actor in fit.actors:
                 if hasattr(actor, "after_step"):
                     actor.after_step(self.step, self.model, optimizer)
+            live = self.model.state_dict() if self.average else {}
             for name, value in self.average.items():
-                live = self.model.state_dict()[name]
                 if value.is_floating_point():
-                    value.lerp_(live, 1 - (fit.stage.ema or 0.0))
+                    value.lerp_(live[name], 1 - (fit.stage.ema or 0.0))
                 else:
-                    value.copy_(live)
+                    value.copy_(live[name])
         last = self.step == fit.stage.steps
         due = training.log_every and self.step % training.log_every == 0
         if due or last:
-            self._log(self._refuse_non_finite(), optimizer)
+            self._log(self._finite_losses(), optimizer)
         if training.evaluate_every and self.step % training.evaluate_every == 0:
             self._validate()
-        if interruption.requested:
+        (asked,) = fit.ranks.any([bool(interruption.requested)])
+        if asked:
+            interruption.requested = interruption.requested or "a signal to another rank"
             self._save(optimizer)
             interruption.check(f"after step {self.step} of stage {fit.stage.name}")
         if last:
@@ -256,94 +227,108 @@ class StageModule(pl.LightningModule):
         elif training.checkpoint_every and self.step % training.checkpoint_every == 0:
             self._save(optimizer)
 
-    def _log(self, loss: float, optimizer: torch.optim.Optimizer) -> None:
-        metrics = {"train/loss": loss, "train/lr": optimizer.param_groups[0]["lr"]}
-        if len(self.terms) > 1:
-            metrics |= {f"train/{name}": float(term.detach()) for name, term in self.terms.items()}
+    def _log(self, losses: dict[str, float], optimizer: torch.optim.Optimizer) -> None:
+        metrics = {"train/loss": losses["loss"], "train/lr": optimizer.param_groups[0]["lr"]}
+        if len(losses) > 2:
+            metrics |= {f"train/{name}": term for name, term in losses.items() if name != "loss"}
         self.fit.log(metrics, self.fit.first + self.step)
-        self.fit.advance(self.step, loss)
+        self.fit.advance(self.step, losses["loss"])
 
     def _validate(self) -> None:
         fit = self.fit
         if fit.validate is None:
             return
-        quality = fit.validate(self.model)
+        self.give_back(self.model.state_dict())
+        if not fit.ranks.driver:
+            return  # and wait for the driver where the ranks meet next
+        quality = fit.validate(fit.model)
         self.model.train()
         fit.log({f"validation/{k}": v for k, v in quality.items()}, fit.first + self.step)
         if fit.stage.monitor:
             value = quality[fit.stage.monitor]
             if self.best_value is None or fit.better(value, self.best_value):
                 self.best_value = value
-                save_tensors(fit.best, {"model": self.model.state_dict()})
+                save_tensors(fit.best, {"model": fit.model.state_dict()})
+
+    def give_back(self, state: dict[str, Tensor]) -> None:
+        """Put `state`, the model's own or the average, into the model that the stage was given. If
+        a copy of it was sharded, that is whole on the driver only."""
+        fit = self.fit
+        if fit.sharded:
+            whole = fit.ranks.whole(state)
+            if fit.ranks.driver:
+                fit.model.load_state_dict(whole)
+        elif state is self.average:
+            fit.model.load_state_dict(state)
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        """Write the checkpoint of all ranks."""
         self._refuse_broken()
-        save_tensors(
-            self.fit.checkpoint,
-            {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "average": self.average,
-                "optimizer": optimizer.state_dict(),
-                "precision": self.trainer.precision_plugin.state_dict(),
-                "best": self.best_value,
-                "seconds": time.perf_counter() - self.began,
-                "generators": generator_states(),
-            },
-        )
+        ranks = self.fit.ranks
+        content = {
+            "step": self.step,
+            "model": ranks.whole(self.model.state_dict()),
+            "average": ranks.whole(self.average),
+            "optimizer": ranks.whole(optimizer.state_dict()),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "best": self.best_value,
+            "seconds": time.perf_counter() - self.began,
+            "generators": ranks.gather(generator_states()),
+        }
+        if ranks.driver:
+            save_tensors(self.fit.checkpoint, content)
 
     def _resume(self, saved: dict[str, Any]) -> None:
+        live = self.model.state_dict()
+        self.model.load_state_dict(
+            {name: laid_out(value, live[name]) for name, value in saved["model"].items()}
+        )
         self.step = saved["step"]
-        self.model.load_state_dict(saved["model"])
-        self.average = {name: value.to(self.device) for name, value in saved["average"].items()}
+        self.average = {
+            name: laid_out(value.to(self.device), live[name])
+            for name, value in saved["average"].items()
+        }
         self.best_value = saved["best"]
-        self.optimizers(use_pl_optimizer=False).load_state_dict(saved["optimizer"])
+        load_optimizer(self.optimizers(use_pl_optimizer=False), saved["optimizer"])
         self.trainer.precision_plugin.load_state_dict(saved["precision"])
-        self.generators = saved["generators"]
+        self.generators = saved["generators"][self.fit.ranks.rank]
 
 
 def train(fit: Fit) -> float:
     """Train one stage to its last step; goes on from its checkpoint if there is one. Returns the
     seconds it took, those before an interruption included.
 
-    Raises StageError for a loss that is not finite, Preempted after saving when asked to stop."""
+    Raises StageError for a loss that is not finite or ranks that have drifted apart, Preempted
+    after saving when asked to stop."""
+    stage = fit.stage
+    if not any(parameter.requires_grad for parameter in fit.model.parameters()):
+        raise StageError(f"stage {stage.name}: no parameter requires a gradient")
     saved = load_tensors(fit.checkpoint) if fit.checkpoint.exists() else None
     done = saved["step"] if saved else 0
     earlier = saved["seconds"] if saved else 0.0
     began = time.perf_counter() - earlier
     fit.rewind(fit.first + done)
-    if saved and done == fit.stage.steps:
+    if saved and done == stage.steps:
         fit.model.load_state_dict(saved["average"] or saved["model"])
     else:
-        with captured(fit.model, fit.stage.capture) as features:
-            module = StageModule(fit, features, began)
-            batches = fit.data.train_batches(fit.seed, fit.first + done, fit.stage.steps - done)
-            _trainer(fit.training, fit.stage.steps - done).fit(module, batches)
-        if module.step != fit.stage.steps:
+        # the driver's stays whole, for what it does alone
+        model = copy.deepcopy(fit.model) if fit.sharded and fit.ranks.driver else fit.model
+        with captured(model, stage.capture) as features:
+            module = StageModule(fit, model, features, began)
+            share = {"shard": (fit.ranks.rank, fit.ranks.size)} if fit.ranks.size > 1 else {}
+            left = stage.steps - done
+            batches = fit.data.train_batches(fit.seed, fit.first + done, left, **share)
+            trainer(fit.training, fit.ranks, left).fit(module, batches)
+        if module.step != stage.steps:
             raise StageError(
-                f"stage {fit.stage.name}: ended after {module.step} of {fit.stage.steps} steps"
+                f"stage {stage.name}: ended after {module.step} of {stage.steps} steps"
             )
-        if module.average:
-            fit.model.load_state_dict(module.average)
-    if fit.stage.monitor and fit.best.exists():
+        if apart := differing(fit.ranks, model):
+            raise StageError(
+                f"stage {stage.name}: {apart[0]} differs between the ranks, for it depends on what "
+                "one of them saw or drew; train in one process: trainer=default"
+            )
+        module.give_back(module.average or model.state_dict())
+    if stage.monitor and fit.ranks.driver and fit.best.exists():
         fit.model.load_state_dict(load_tensors(fit.best)["model"])
     return time.perf_counter() - began
-
-
-def _trainer(training: Any, steps: int) -> pl.Trainer:
-    return pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator=training.device().type,
-        devices=training.devices,
-        precision=training.precision,
-        gradient_clip_val=training.clip,
-        deterministic=training.deterministic,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
-from gossamer import targets
+from gossamer import crew, targets
 from gossamer.contract import Stage
 from gossamer.errors import ConfigError, GossamerError
 from gossamer.stages import Experiment, Training, plan_stages
@@ -133,15 +134,10 @@ def problems(experiment: Experiment) -> list[str]:
             )
     if found:
         return found
-    if experiment.training.devices != 1:
-        found.append(
-            f"trainer.devices={experiment.training.devices}: a run is one process on one device; "
-            "use trainer.devices=1"
-        )
     if hasattr(experiment.task, "requirements"):
         found += experiment.task.requirements(None, experiment.data)
     try:
-        experiment.training.device()
+        found += device_problems(experiment)
         model = experiment.meta()
     except GossamerError as error:
         return [*found, *str(error).splitlines()]
@@ -154,6 +150,56 @@ def problems(experiment: Experiment) -> list[str]:
     except ConfigError as error:
         found += error.problems
     return found
+
+
+def device_problems(experiment: Experiment) -> list[str]:
+    """What does not fit the devices that stages are to be trained on, one line each."""
+    training, data = experiment.training, experiment.data
+    devices, strategy = training.devices, training.strategy
+    on_gpu = training.device().type == "cuda"
+    started = crew.appointed()
+    if devices < 1:
+        return [f"trainer.devices={devices}: at least 1"]
+    if started not in (1, devices):
+        return [
+            f"trainer.devices={devices}: this process is one of {started} that a launcher "
+            f"started (WORLD_SIZE); type trainer.devices={started}"
+        ]
+    there = torch.cuda.device_count()
+    if started == 1 and on_gpu and devices > there:
+        return [
+            f"trainer.devices={devices}: this machine has {there} CUDA devices; "
+            f"type trainer.devices={there}"
+        ]
+    if devices == 1:
+        return (
+            ["trainer.strategy=fsdp: shards over several devices; type trainer.devices=2"]
+            if strategy == "fsdp"
+            else []
+        )
+    found = []
+    rows = data.info.rows["train"]
+    batch = min(data.batch_size, rows)
+    if batch % devices:
+        of = f" (the training split is one batch of {rows} rows)" if batch < data.batch_size else ""
+        fits = max(devices, batch - batch % devices)
+        found.append(
+            f"dataset.batch_size={data.batch_size}: is shared by {devices} devices{of}; "
+            f"type dataset.batch_size={fits}"
+        )
+    if strategy == "fsdp" and training.precision == "16-mixed":
+        found.append("trainer.precision=16-mixed: not with trainer=fsdp; use bf16-mixed")
+    actors = {
+        "model": experiment.builder,
+        "task": experiment.task,
+        **{f"compression.{name}": method for name, method in experiment.methods.items()},
+    }
+    return found + [
+        f"{key}: {line}"
+        for key, actor in actors.items()
+        if hasattr(actor, "parallel_requirements")
+        for line in actor.parallel_requirements(strategy)
+    ]
 
 
 def checked(config: Mapping[str, Any]) -> Experiment:
@@ -229,7 +275,9 @@ def plan(config: Mapping[str, Any]) -> str:
     rows.append(("twin", f"dense, {segments} steps" + ("" if money.pair_equal else " (not equal)")))
     if money.unspent:
         rows.append(("unspent", f"{money.unspent} steps: no stage of these methods trains"))
-    rows.append(("memory", _memory_line(parameters, trained)))
+    if experiment.training.devices > 1:
+        rows.append(("devices", _devices_line(experiment)))
+    rows.append(("memory", _memory_line(parameters, trained, experiment.training)))
     return "\n".join(f"{name:<9}{text}" for name, text in rows)
 
 
@@ -241,9 +289,20 @@ def _stage_line(name: str, stage: Stage, training: Training, trained: Mapping[st
     return f"{label}: {stage.steps} steps, {trained[label]:,} trained parameters, lr {lr:g}"
 
 
-def _memory_line(parameters: int, trained: Mapping[str, int]) -> str:
+def _devices_line(experiment: Experiment) -> str:
+    training, data = experiment.training, experiment.data
+    batch = min(data.batch_size, data.info.rows["train"])
+    each = f"{batch // training.devices} of the {batch} rows of a batch on each"
+    return f"{training.devices} ({training.strategy}), {each}"
+
+
+def _memory_line(parameters: int, trained: Mapping[str, int], training: Training) -> str:
     most = max(trained.values(), default=parameters)
     total = 4 * parameters + 12 * most  # fp32 weights; gradient and two Adam moments of the trained
+    several = " on each device" if training.devices > 1 else ""
+    if training.strategy == "fsdp":
+        total //= training.devices
     return (
-        f"{total / 2**20:,.0f} MiB for weights, gradients and optimizer (activations come on top)"
+        f"{total / 2**20:,.0f} MiB{several} for weights, gradients and optimizer (activations come "
+        "on top)"
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gossamer import crew
 from gossamer.errors import DONE, ConfigError, GossamerError, OutOfMemory, Preempted, ResumeError
 from gossamer.records import predictions
 from gossamer.records import record as records
@@ -26,17 +27,23 @@ CHOICES = ("model", "dataset", "task", "compression")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
 
 
+@crew.dismissed()
 def run(config: Mapping[str, Any]) -> int:
     """Do what `config`, a resolved plain configuration, says; returns the exit status.
 
     The run's place is `config["directory"]`, addressed by what it does: a run that is done is not
-    repeated (unless rerun=true), one that was cut goes on where it stopped."""
+    repeated (unless rerun=true), one that was cut goes on where it stopped. A process that a
+    launcher started as rank 1 or higher does nothing of this: it serves rank 0's run."""
+    if crew.enlisted():
+        return crew.serve()
     directory = Path(config["directory"])
     path = directory / "record.json"
     if not config["rerun"] and path.exists() and (old := records.read(path))["status"] == "done":
         print(f"already done: {directory} (rerun=true repeats it)")
         _show(old, directory)
         return DONE
+    if config["trainer"]["devices"] > 1:  # DDP's word on parameters that are all used, a warning
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from gossamer import plan  # torch from here on
 
     experiment = plan.checked(config)  # a wrong configuration leaves no directory behind
@@ -149,7 +156,7 @@ def _work(
 ) -> dict[str, Any]:
     from gossamer import plan, stages
     from gossamer.dense import Dense, fingerprint
-    from gossamer.fit import interruption
+    from gossamer.interruption import interruption
     from gossamer.journal import Journal
     from gossamer.progress import Display
     from gossamer.records.metrics import Metrics
@@ -217,8 +224,12 @@ def prepare_torch(training: Any) -> None:
         torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*in eval mode at the start.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=text)
+    for text in (
+        *("does not have many workers", "in eval mode at the start", "LeafSpec"),
+        "The `srun` command is available",  # where a cluster's tools are installed
+        "`broadcast_buffers` is deprecated",  # since torch 2.15, for a name that 2.11 has not
+    ):
+        warnings.filterwarnings("ignore", message=f".*{text}")
 
 
 @contextmanager

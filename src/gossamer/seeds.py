@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -41,3 +42,37 @@ def drawing(seed: int, *purpose: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive(seed, *purpose))
         yield
+
+
+def generator_states() -> dict[str, Any]:
+    """The state of every global generator that this process draws from, as tensors and plain
+    values."""
+    import random
+
+    import numpy
+    import torch
+
+    version, words, gauss = random.getstate()
+    name, keys, *rest = numpy.random.get_state()
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, torch.from_numpy(numpy.asarray(keys).astype("int64")), *rest],
+        "torch": torch.get_rng_state(),
+        # of the device in use: asking for all of them would open a context on each
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_generator_states(states: dict[str, Any]) -> None:
+    import random
+
+    import numpy
+    import torch
+
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = states["numpy"]
+    numpy.random.set_state((name, keys.numpy().astype("uint32"), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"])

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gossamer import fit
-from gossamer.contract import Batch, Stage, Teacher
+from gossamer import crew, fit
+from gossamer.contract import Batch, Output, Stage, Teacher
 from gossamer.errors import ConfigError, StageError
+from gossamer.interruption import interruption
 from gossamer.journal import Journal
 from gossamer.seeds import derive, drawing, seed_everything
 
@@ -35,7 +36,8 @@ class Training:
     clip: float | None = 1.0  # gradient norm
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1  # more are refused by `plan`: a run is one process
+    devices: int = 1  # of trained stages, all machines together; a process for each
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # of several devices; see docs/parallel.md
     evaluate_every: int = 0  # steps; 0: at stage boundaries only
     validation_batches: int | None = None  # of one evaluation while training; None: the whole split
     checkpoint_every: int = 50  # steps
@@ -247,15 +249,21 @@ def _zeros(method: Any, model: nn.Module) -> dict[str, Tensor]:
     return {name: _weight(model, name).detach() != 0 for name in sparse}
 
 
-def _teacher(experiment: Experiment, model: nn.Module) -> Teacher:
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+@dataclass(frozen=True)
+class Frozen:
+    """A teacher: a model as it was, in eval mode. An object, for it travels to other ranks."""
+
+    model: nn.Module
+    task: Any
 
     @torch.no_grad()
-    def teach(batch: Batch):
+    def __call__(self, batch: Batch) -> Output:
         device = next(iter(batch.values())).device
-        return experiment.task.forward(frozen.to(device), batch)
+        return self.task.forward(self.model.to(device), batch)
 
-    return teach
+
+def _teacher(experiment: Experiment, model: nn.Module) -> Teacher:
+    return Frozen(copy.deepcopy(model).eval().requires_grad_(False), experiment.task)
 
 
 @dataclass(frozen=True)
@@ -323,7 +331,9 @@ class _Run:
 
     def _train(self, stage: Stage) -> float:
         experiment = self.experiment
-        return fit.train(
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        train = crew.train if experiment.training.devices > 1 else fit.train
+        return train(
             fit.Fit(
                 model=self.model,
                 task=experiment.task,
@@ -336,7 +346,7 @@ class _Run:
                 checkpoint=self.journal.checkpoint(self.index),
                 best=self.journal.best(self.index),
                 teacher=self.teachers[stage.teacher] if stage.teacher else None,
-                held=[(p, keep.to(experiment.training.device())) for p, keep in self.held],
+                held={names[id(p)]: keep for p, keep in self.held if id(p) in names},
                 log=self.watch.log,
                 rewind=self.watch.rewind,
                 validate=lambda model: experiment.evaluate(model, "validation"),
@@ -360,10 +370,10 @@ class _Run:
             finished.append(unit)
             pending.append(unit)
             late = time.perf_counter() - saved > UNIT_SECONDS
-            if (len(pending) == 1 and unit in modules) or late or fit.interruption.requested:
+            if (len(pending) == 1 and unit in modules) or late or interruption.requested:
                 self.journal.save_units(self.index, len(finished), pending, self.model)
                 pending, saved = [], time.perf_counter()
-            fit.interruption.check(f"after unit {unit} of stage {stage.name}")
+            interruption.check(f"after unit {unit} of stage {stage.name}")
         if not finished:
             raise StageError(f"one-shot stage {stage.name} did nothing: apply() yielded no unit")
         return sample is not None and self._same(sample, self._outputs()), (

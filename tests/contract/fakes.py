@@ -22,6 +22,7 @@ WIDE, CLASSES = 8, 4
 class Points:
     """Three splits of separable points. A batch: {"x": (B, 8), "labels": (B,)}."""
 
+    batch_size = 8
     info = DataInfo(
         "text", tuple("abcd"), dict(train=48, validation=16, test=16), 1, ("accuracy",), ""
     )
@@ -45,8 +46,8 @@ class Points:
 
         return loader(Rows(), order, 0, 0)
 
-    def train_batches(self, seed, first, count):
-        return self._loader("train", TrainingOrder(48, 8, seed, first, count))
+    def train_batches(self, seed, first, count, shard=(0, 1)):
+        return self._loader("train", TrainingOrder(48, 8, seed, first, count, shard))
 
     def batches(self, split, *, seed=None):
         return self._loader(split, OnePass(torch.ones(self.info.rows[split]), 8, seed))

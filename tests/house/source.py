@@ -15,6 +15,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["export", "measure", "records"], 4),
     **dict.fromkeys(["fit", "journal", "dense", "stages", "plan", "proof", "result"], 5),
     **dict.fromkeys(["run", "progress", "sweep"], 5),
+    **dict.fromkeys(["crew", "ranks", "interruption"], 5),
     "__init__": 5,  # what `import gossamer` offers
     "cli": 6,
 }

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from gossamer import crew
 from gossamer.cli import sweep
 from gossamer.cli.check import Job, arguments, examine, examine_job
 from gossamer.cli.freeze import freeze
@@ -66,6 +67,11 @@ def call(argv: Sequence[str]) -> int:
         raise ConfigError(*command.problems)
     if args.help or args.cfg or args.info or not command.multirun:
         return _hydra(args)
+    if crew.appointed() > 1:
+        raise ConfigError(
+            f"--multirun: one process starts a sweep, not {crew.appointed()} (WORLD_SIZE); "
+            "each job starts its own: gossamer -m … trainer=ddp trainer.devices=2"
+        )
 
     def launch(overrides: Sequence[str]) -> int:
         args.overrides = list(overrides)

@@ -30,11 +30,24 @@ class TrainingOrder(Sampler[list[int]]):
 
     Batch i belongs to epoch i // batches_per_epoch and takes its place in that epoch's permutation;
     the rows left over after an epoch's last full batch are not seen in that epoch.
+
+    Args:
+        shard: (rank, size): only every size-th row of each batch, from row `rank` on, so that the
+            batches of all ranks together are those of one process.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, first: int, count: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        first: int,
+        count: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self.first, self.count = first, count
+        self.rank, self.size = shard
 
     def __len__(self) -> int:
         return self.count
@@ -47,7 +60,7 @@ class TrainingOrder(Sampler[list[int]]):
                 epoch = index // per_epoch
                 order = epoch_order(self.rows, self.seed, epoch)
             start = (index % per_epoch) * self.batch_size
-            yield order[start : start + self.batch_size].tolist()
+            yield order[start : start + self.batch_size][self.rank :: self.size].tolist()
 
 
 class OnePass(Sampler[list[int]]):

@@ -41,7 +41,7 @@ class TextClassification(LightningDataModule):
             (regression); integers, strings and ClassLabels are classes.
         overlap: what to do with texts that occur in more than one split: "error", or "drop" them
             from training (from validation, if they are in the test split); `info.notes` says so.
-        batch_size: rows per batch, for training and evaluation.
+        batch_size: rows per batch, for training (over all devices together) and evaluation.
         max_length: tokens per row, special tokens included; longer rows are cut.
         workers: processes that prepare batches; 0: none.
         limit: at most so many rows of each split, by a fixed draw; None: all.
@@ -163,10 +163,13 @@ class TextClassification(LightningDataModule):
     def batches_per_epoch(self) -> int:
         return batches_per_epoch(self.info.rows["train"], self.batch_size)
 
-    def train_batches(self, seed: int, first: int, count: int) -> DataLoader:
-        """Exactly `count` training batches, from global batch `first` on; see `data.order`."""
+    def train_batches(
+        self, seed: int, first: int, count: int, shard: tuple[int, int] = (0, 1)
+    ) -> DataLoader:
+        """Exactly `count` training batches, from global batch `first` on; of each one the rows that
+        are rank `shard[0]`'s of `shard[1]`. See `data.order`."""
         rows = self._split("train")
-        order = TrainingOrder(len(rows), self.batch_size, seed, first, count)
+        order = TrainingOrder(len(rows), self.batch_size, seed, first, count, shard)
         return loader(rows, order, self.workers, seed)
 
     def batches(self, split: SplitName, *, seed: int | None = None) -> DataLoader:

@@ -31,8 +31,27 @@ def attach(module: nn.Module, mask: Tensor | None = None) -> None:
 @torch.no_grad()
 def apply(module: nn.Module) -> None:
     """Zero the masked weights of `module`, in place. Raises AttributeError if it has no mask."""
+    hold(_weight(module), module.get_buffer("weight_mask"))
+
+
+@torch.no_grad()
+def hold(weight: Tensor, keep: Tensor) -> None:
+    """Zero `weight` where `keep` (bool, of its whole shape) is False, in place. A weight that is
+    sharded over several processes loses the entries of the rows that are here."""
     # mul_ by a bool tensor: masked_fill_ is four times slower on the CPU
-    _weight(module).mul_(module.get_buffer("weight_mask"))
+    weight.mul_(laid_out(keep, weight))
+
+
+def laid_out(whole: Tensor, like: Tensor) -> Tensor:
+    """`whole`, which every process has, as `like` (of the same shape) is laid out: the same tensor,
+    or this process' part of it where `like` is sharded. Nothing is sent."""
+    if not hasattr(like, "placements"):  # as a DTensor has, whose import takes a second
+        return whole
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    whole = whole.to(like.device)
+    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def remove(module: nn.Module) -> None:

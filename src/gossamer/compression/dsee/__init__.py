@@ -114,6 +114,14 @@ class DSEE(contract.Method):
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
         return problems(self, parts_of(model), model)
 
+    def parallel_requirements(self, strategy: Literal["ddp", "fsdp"]) -> list[str]:
+        if strategy == "fsdp" and self.structured and self.structure_score == "gates":
+            return [
+                "structure_score=gates: its penalty reads the gates outside their layers, which "
+                "FSDP shards; use trainer=ddp or structure_score=update"
+            ]
+        return []
+
     def stages(self, training: list[Stage]) -> list[Stage]:
         """The support, then what the model and the task train, before and after one pruning. Their
         stages (one, as a rule) become "tune" and "recover"."""
