@@ -116,7 +116,7 @@ def test_a_job_knows_the_sweep_it_is_of(gossamer, tmp_path):
         (["sweep.on_eror=stop"], "sweep.on_eror=stop: no such key, did you mean sweep.on_error?"),
         (["sweep.on_error=halt"], "sweep.on_error=halt: accepted: continue or stop"),
         (["sweep.retry=1"], "sweep.retry=1: accepted: true or false"),
-        (["sweep.retry=true,false"], "is of the sweep itself, so it has one value"),
+        (["sweep.retry=true,false"], "is of the sweep itself and cannot be swept"),
         (["sweep.wait=false"], "sweep.wait=false: only with hydra/launcher=submitit_slurm"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: at least 1"),
         (["hydra.launcher.wrkers=2"], "hydra.launcher.wrkers=2"),

@@ -21,10 +21,9 @@ from gossamer.cli.check import Job, arguments, examine, examine_job
 from gossamer.cli.freeze import freeze
 from gossamer.cli.job import execute
 from gossamer.cli.overrides import parse
-from gossamer.cli.tree import Tree, conf_dir
+from gossamer.cli.tree import conf_dir, opened
 from gossamer.errors import DONE, FAILED, ConfigError, GossamerError
 
-_entered: list[bool] = []  # has Hydra come as far as the task function?
 _status: list[int] = []  # what the task function of this process ended with
 
 
@@ -32,7 +31,7 @@ _status: list[int] = []  # what the task function of this process ended with
 def app(_: DictConfig) -> None:
     """One job, as Hydra hands it over. The config is composed again by the checks, with the same
     overrides and sources, so that what runs is exactly what was checked."""
-    _entered.append(True)
+    sweep.entered.append(True)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         sweep.work(list(settings.overrides.task), Path(settings.sweep.dir))
@@ -42,10 +41,7 @@ def app(_: DictConfig) -> None:
 
 def _job(settings: HydraConf) -> Job:
     """The checked job behind Hydra's settings, also in a process that a cluster started."""
-    sources = {source.provider: source.path for source in settings.runtime.config_sources}
-    tree = Tree(
-        sources.get("main"), settings.job.config_name or "config", sources.get("command-line")
-    )
+    tree = opened(settings)
     overrides, broken = parse([*settings.overrides.hydra, *settings.overrides.task], tree)
     job = examine_job(overrides, tree)
     if broken or job.problems:
@@ -101,7 +97,7 @@ def _flags(args: argparse.Namespace) -> None:
 def _hydra(args: argparse.Namespace) -> int:
     """Call Hydra's main with these arguments; the exit status."""
     _status.clear()
-    _entered.clear()
+    sweep.entered.clear()
     with _arguments(_spelled(args)), _raising():
         try:
             app()
@@ -111,7 +107,7 @@ def _hydra(args: argparse.Namespace) -> int:
         except GossamerError:
             raise
         except Exception as error:
-            if _entered:
+            if sweep.entered:
                 raise  # a bug, not a setting
             text = " ".join(str(error).split()) or type(error).__name__
             raise ConfigError(f"hydra: {text}") from error

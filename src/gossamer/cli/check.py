@@ -26,6 +26,8 @@ from gossamer.errors import ConfigError
 
 # what a dense twin has in common with its run, or has not at all
 OWN = (SEVERAL, "twin", "experiment", "outputs", "name", "seed", "rerun", "sweep", "hydra")
+LISTED = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # every combination is a job
+SEARCH = "hydra_plugins.gossamer_optuna.Optuna"  # the jobs are asked for one after another
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Command:
     jobs: list[Job]
     problems: list[str]
     base: DictConfig | None = None  # what is fixed in all jobs, composed
-    enumerated: bool = True  # False: another sweeper than Hydra's basic one invents the jobs
+    enumerated: bool = True  # False: a search; `jobs` are those at its corners
 
 
 def check(argv: Sequence[str], tree: Tree | None = None) -> list[str]:
@@ -89,22 +91,46 @@ def examine(args: argparse.Namespace, tree: Tree | None = None) -> Command:
     first = examine_job([*fixed, *_meant_as_lists(overrides, tree)], tree)
     mode = first.composed.hydra.mode if first.composed is not None else None
     multirun = bool(args.multirun or mode == RunMode.MULTIRUN)
-    broken += sweep_problems(overrides, multirun=multirun)
-    params, basic = _sweeper(first.composed)
-    if not multirun or broken or not (params or len(fixed) < len(overrides)):
+    sweeper = _sweeper(first.composed)
+    broken += sweep_problems(overrides, multirun=multirun, listed=sweeper.name != SEARCH)
+    swept = sweeper.name == SEARCH or sweeper.params or len(fixed) < len(overrides)
+    if not multirun or broken or not swept:
         return Command(tree, multirun, [first], [*broken, *first.problems], first.composed)
     shared = [each for each in fixed if of_submission(each)]
-    if not basic:
-        return Command(tree, multirun, [], first.problems, first.composed, enumerated=False)
     app = [each for each in overrides if not of_submission(each)]
-    jobs = []
-    for texts in expand(app, params, tree):
-        parsed, broken = parse(texts, tree)
-        job = examine_job([*shared, *parsed], tree)
-        job.problems = [*broken, *job.problems]
-        job.overrides = texts
-        jobs.append(job)
+    if sweeper.name == SEARCH:
+        return _examine_search(first, shared, app, sweeper.params)
+    if sweeper.name != LISTED:
+        problem = (
+            f"hydra/sweeper: {sweeper.name} is not known here; without it -m runs every "
+            "combination, and hydra/sweeper=optuna searches"
+        )
+        return Command(tree, multirun, [], [problem], first.composed)
+    jobs = [_at(texts, shared, tree) for texts in expand(app, sweeper.params, tree)]
     return Command(tree, multirun, jobs, _merge(jobs), first.composed)
+
+
+def _at(texts: list[str], shared: Sequence[Override], tree: Tree) -> Job:
+    """One job of a sweep, examined."""
+    parsed, broken = parse(texts, tree)
+    job = examine_job([*shared, *parsed], tree)
+    job.problems = [*broken, *job.problems]
+    job.overrides = texts
+    return job
+
+
+def _examine_search(
+    first: Job, shared: Sequence[Override], app: Sequence[Override], params: dict[str, str]
+) -> Command:
+    """A search has no list of jobs; those at its corners are examined, and its settings."""
+    from gossamer.cli import search_settings, space
+
+    found, problems = space.read(app, params, first.tree)
+    jobs = [] if problems else [_at(texts, shared, first.tree) for texts in found.corners()]
+    problems += _merge(jobs)
+    if not problems and first.composed is not None:
+        problems = search_settings.problems(first.composed.hydra.sweeper, found, jobs)
+    return Command(first.tree, True, jobs, problems, first.composed, enumerated=False)
 
 
 def of_submission(override: Override) -> bool:
@@ -119,12 +145,17 @@ def _meant_as_lists(overrides: Sequence[Override], tree: Tree) -> list[Override]
     return parse([f"{SEVERAL}=[{text.partition('=')[2]}]" for text in swept], tree)[0]
 
 
-def _sweeper(composed: DictConfig | None) -> tuple[dict[str, str], bool]:
+@dataclass(frozen=True)
+class _Sweeper:
+    name: str  # of its class
+    params: dict[str, str]
+
+
+def _sweeper(composed: DictConfig | None) -> _Sweeper:
     if composed is None:
-        return {}, True
-    sweeper = composed.hydra.sweeper
-    basic = str(sweeper.get("_target_", "")).endswith(".BasicSweeper")
-    return dict(sweeper.get("params") or {}), basic
+        return _Sweeper(LISTED, {})
+    node = composed.hydra.sweeper
+    return _Sweeper(str(node.get("_target_", LISTED)), dict(node.get("params") or {}))
 
 
 def _merge(jobs: list[Job]) -> list[str]:

@@ -49,6 +49,12 @@ def apply(override: Override, config: DictConfig, tree: Tree) -> str | None:
     return _hydra_problem(override, config) if key.startswith("hydra.") else None
 
 
+def has(config: DictConfig, key: str) -> bool:
+    """Is `key` in the composed config, or may it be added where it is?"""
+    parent, missing = _walk(config, key)
+    return missing is None or _takes(config, key, parent)
+
+
 def _hydra_problem(override: Override, config: DictConfig) -> str | None:
     """Hydra resolves its own settings late and with a traceback, and calls what they name."""
     from gossamer.targets import allowed
@@ -140,7 +146,8 @@ def _hydra_takes(config: DictConfig, parent: str) -> bool:
     above = OmegaConf.select(config, parent, throw_on_missing=False)
     if above is None:  # an optional Dict[str, …] that is null, e.g. hydra.sweeper.params
         return True
-    return isinstance(above, DictConfig) and OmegaConf.get_type(above) is dict and parent != "hydra"
+    free = isinstance(above, DictConfig) and OmegaConf.get_type(above) is dict
+    return free and "_target_" not in above and parent != "hydra"
 
 
 def _signature(node: DictConfig) -> Signature | None:

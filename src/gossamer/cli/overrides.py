@@ -88,8 +88,10 @@ def typed(override: Override) -> str | None:
     return text.partition("=")[2] if "=" in text else None
 
 
-def sweep_problems(overrides: Sequence[Override], *, multirun: bool) -> list[str]:
-    """Sweeps where none can be, and sweeps that cannot be enumerated."""
+def sweep_problems(
+    overrides: Sequence[Override], *, multirun: bool, listed: bool = True
+) -> list[str]:
+    """Sweeps where none can be, and, if they are to be `listed`, those that cannot be."""
     problems: list[str] = []
     jobs = 1
     for override in overrides:
@@ -102,14 +104,13 @@ def sweep_problems(overrides: Sequence[Override], *, multirun: bool) -> list[str
             problems.append(line(key, value, f"several values are a sweep: add -m.{lists}"))
             continue
         if override.is_hydra_override() or key.partition(".")[0] == "sweep":
-            problems.append(line(key, value, "is of the sweep itself, so it has one value"))
+            problems.append(line(key, value, "is of the sweep itself and cannot be swept"))
+            continue
+        if not listed:
             continue
         if not override.is_discrete_sweep():
-            problems.append(
-                line(
-                    key, value, "an interval cannot be enumerated; give values (1,2) or range(1,3)"
-                )
-            )
+            reason = "an interval cannot be enumerated; give values (1,2) or range(1,3)"
+            problems.append(line(key, value, f"{reason}, or search it with hydra/sweeper=optuna"))
             continue
         try:
             count = len(list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1)))

@@ -19,15 +19,16 @@ from gossamer.cli.check import Command
 from gossamer.cli.freeze import freeze
 from gossamer.cli.frozen import write
 from gossamer.cli.overrides import parse
-from gossamer.errors import DONE, PREEMPTED, ConfigError, ResumeError
+from gossamer.errors import DONE, FAILED, PREEMPTED, ConfigError, ResumeError
 from gossamer.revision import code_digest, git_state, snapshot
 from gossamer.sweep import jobs as sweeps
-from gossamer.sweep import table
+from gossamer.sweep import outcome, table
 from gossamer.sweep.driving import Workers, drive
 from gossamer.sweep.jobs import Job, State
 from gossamer.sweep.work import SUBMITTED
 from gossamer.sweep.work import work as run_job
 
+entered: list[bool] = []  # has Hydra come as far as our code? What goes wrong there is a bug
 CODE = "code"  # in the sweep's folder: copies of the package, see sweep.snapshot
 
 
@@ -40,11 +41,15 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
     options = command.base.sweep
     folder = _folder(command, argv)
     with _alone(folder):
-        jobs = [freeze_job(freeze(job), job.overrides, folder) for job in command.jobs]
-        jobs = list({job.key: job for job in jobs}.values())
-        settled = _settled(jobs, retry=options.retry, rerun=bool(command.base.rerun))
+        if command.enumerated:
+            jobs = [freeze_job(freeze(job), job.overrides, folder) for job in command.jobs]
+            jobs = list({job.key: job for job in jobs}.values())
+            settled = _settled(jobs, retry=options.retry, rerun=bool(command.base.rerun))
+            print(f"sweep {folder}: {len(jobs) - len(settled)} of {len(jobs)} jobs to run")
+        else:
+            jobs, settled = sweeps.known(folder), {}
+            print(f"sweep {folder}: a search", flush=True)
         sweeps.write(folder, jobs, _about(folder, argv, options), settled)
-        print(f"sweep {folder}: {len(jobs) - len(settled)} of {len(jobs)} jobs to run")
         if len(settled) < len(jobs) or not command.enumerated:
             launch([*_swept(command, argv), f"hydra.sweep.dir={json.dumps(str(folder))}"])
     manifest = sweeps.read(folder)
@@ -56,12 +61,17 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
         print(f"to follow: gossamer sweep status {folder}")
         return DONE if submitted else PREEMPTED
     table.show(jobs, states)
-    return table.status(states)
+    status = table.status(states)
+    if not command.enumerated and (found := outcome.read(folder)) is not None:
+        outcome.show(found)
+        status = FAILED if found["errors"] else status
+    return status
 
 
 def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]]) -> list[State]:
     """What a launcher does with the jobs that a sweeper hands over: run those that are not settled.
     Returns the state of each, in order."""
+    entered.append(True)
     folder = Path(config.hydra.sweep.dir)
     manifest = sweeps.read(folder)
     known = {job.key: job for job in sweeps.of(folder, manifest)}
@@ -72,7 +82,7 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
             "sweep.wait=false: only with hydra/launcher=submitit_slurm, whose queue goes on alone"
         )
     open_ones = [job for job in dict.fromkeys(jobs) if job.key not in manifest["settled"]]
-    workers.environment = {**workers.environment, **_code(manifest)}
+    workers.environment = {**workers.environment, **which_code(manifest)}
     if options["wait"]:
         drive(
             open_ones,
@@ -89,7 +99,7 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
     return [settled.get(job.key) or job.state() for job in jobs]
 
 
-def _code(manifest: dict[str, Any]) -> dict[str, str]:
+def which_code(manifest: dict[str, Any]) -> dict[str, str]:
     """The variables that make a job run the code that was submitted, or notice that it is not."""
     if manifest["snapshot"] is None:
         return {SUBMITTED: manifest["code"]}
@@ -167,7 +177,11 @@ def _folder(command: Command, argv: Sequence[str]) -> Path:
     chosen = Path(str(command.base.hydra.sweep.dir))
     if any(each.lstrip("+").startswith("hydra.sweep.dir=") for each in argv):
         return chosen
-    typed = [job.overrides for job in command.jobs] or [sorted(argv)]
+    if not command.enumerated:
+        from gossamer.cli.search import identity
+
+        return chosen / _short(identity(command, argv))
+    typed = [job.overrides for job in command.jobs]
     return chosen / _short([json.dumps(each) for each in typed])
 
 
@@ -198,4 +212,4 @@ def work(overrides: Sequence[str], folder: Path) -> State:
     job = {each.key: each for each in sweeps.of(folder, manifest)}[key(overrides)]
     if job.key in manifest["settled"]:
         return State(**manifest["settled"][job.key])
-    return run_job(job, _code(manifest))
+    return run_job(job, which_code(manifest))

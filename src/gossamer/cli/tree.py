@@ -39,6 +39,14 @@ def copy_lightly() -> None:
     ConfigRepository.__deepcopy__ = lambda self, memo: copy.copy(self)  # type: ignore
 
 
+def opened(hydra: Any) -> Tree:
+    """The tree that Hydra's own settings of a job or a sweep name."""
+    sources = {source.provider: source.path for source in hydra.runtime.config_sources}
+    searchpath = [each for each in hydra.overrides.hydra if each.startswith("hydra.searchpath=")]
+    name = hydra.job.config_name or "config"
+    return Tree(sources.get("main"), name, sources.get("command-line"), searchpath)
+
+
 class Tree:
     """The groups, options and keys of one config tree, with what -cd and search paths add to it."""
 

@@ -56,7 +56,7 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
         elif key in own.arguments:
             yield from _argument(key, value, own.arguments[key])
         elif key == "sweep":
-            yield from _sweep(value)
+            yield from listed("sweep", value, f"{__name__}.Sweep")
     name = config.get("name")
     if isinstance(name, str) and (name in ("", ".", "..") or set(name) & set('/\\\0<>:"|?*')):
         yield "name", name, "must be usable as the name of one folder, for example my-run"
@@ -74,17 +74,18 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
             yield slot, ABSENT, f"a run needs one; choose with {slot}=…: {choices}"
 
 
-def _sweep(value: Any) -> Iterator[Found]:
-    known = signature(f"{__name__}.Sweep")
+def listed(path: str, value: Any, target: str) -> Iterator[Found]:
+    """A mapping whose keys are the arguments of `target`, without a _target_ that a run calls."""
+    known = signature(target)
     assert known is not None
     if not isinstance(value, dict):
-        yield "sweep", value, f"a mapping of {one_of(known.arguments)}"
+        yield path, value, f"a mapping of {one_of(known.arguments)}"
         return
     for name, inner in value.items():
         if name not in known.arguments:
-            yield f"sweep.{name}", inner, no_such_key(f"sweep.{name}", "sweep", known)
+            yield f"{path}.{name}", inner, no_such_key(f"{path}.{name}", path, known)
         else:
-            yield from _argument(f"sweep.{name}", inner, known.arguments[name])
+            yield from _argument(f"{path}.{name}", inner, known.arguments[name])
 
 
 def unusable(folder: str) -> str | None:

@@ -53,7 +53,7 @@ def drive(
         job.submitted()
     waiting, running = deque(jobs), list[Job]()
     stopping = False
-    with workers, _asked() as asked:
+    with workers, stop_signals() as asked:
         while waiting or running:
             free = len(waiting) if workers.slots is None else workers.slots - len(running)
             begin = [waiting.popleft() for _ in range(min(free, len(waiting)))]
@@ -91,7 +91,7 @@ def _leave_out(waiting: deque[Job]) -> None:
 
 
 @contextmanager
-def _asked() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """The stop signals that arrive meanwhile. The second Ctrl-C is the terminal's own."""
     received: list[int] = []
 

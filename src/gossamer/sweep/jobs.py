@@ -20,6 +20,7 @@ from gossamer.errors import ConfigError, ResumeError
 from gossamer.records.record import write_text
 
 MANIFEST = "sweep.json"
+STATES = ("schema", "jobs", "settled")  # in it, beside what is known of the submission
 LOCK = "lock"  # held by the process that drives the sweep
 
 Name = Literal[
@@ -31,11 +32,12 @@ Name = Literal[
     "out of memory",
     "misconfigured",
     "preempted",  # saved its state and can go on
+    "pruned",  # a search gave it up, with its state saved
     "killed",  # ended without saving
     "lost",  # begun or submitted, but nobody runs it any more
     "not started",  # the sweep was stopped before
 ]
-GOOD = frozenset({"done", "skipped"})
+GOOD = frozenset({"done", "skipped", "pruned"})
 BAD = frozenset({"failed", "out of memory", "misconfigured", "killed", "lost"})
 
 
@@ -123,6 +125,24 @@ def write(
         "settled": {key: asdict(state) for key, state in states.items()},
     }
     write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
+
+
+def known(folder: Path) -> list[Job]:
+    """The jobs of an earlier start of the sweep in `folder`; [] if this is the first."""
+    return of(folder, read(folder)) if (folder / MANIFEST).exists() else []
+
+
+def add(folder: Path, job: Job, settled: State | None) -> None:
+    """Add a job that a search has asked for to the manifest, with its state if it is not to run."""
+    manifest = read(folder)
+    states = {key: State(**state) for key, state in manifest["settled"].items()}
+    states.pop(job.key, None)
+    if settled is not None:
+        states[job.key] = settled
+    jobs = {each.key: each for each in [*of(folder, manifest), job]}
+    write(
+        folder, list(jobs.values()), {k: v for k, v in manifest.items() if k not in STATES}, states
+    )
 
 
 def read(folder: Path) -> dict[str, Any]:
