@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from gossamer.records import runs
 from gossamer.records.metrics import FILE
-from gossamer.records.record import DONE, TIMES
 
 Direction = Literal["max", "min"]
 
@@ -29,11 +29,10 @@ LEDGERS = ("size", "compute")
 FIGURES = [
     f"{ledger}.{name}"
     for ledger in LEDGERS
-    for name, kind in DONE[ledger].items()
-    if kind is int or (isinstance(kind, tuple) and int in kind)
+    for name in runs.LEDGERS[ledger]
     if not name.startswith("dense") and name != "macs_dense"  # the twin's, which no trial changes
 ]
-TIMED = (*TIMES, "speed_up")
+TIMED = (*runs.TIMED, "speed_up")
 MORE = ("throughput", "speed_up")  # of which more is better
 UNITS = {"p50": "ms", "p95": "ms", "throughput": "samples/s", "speed_up": "×"}
 
