@@ -142,3 +142,13 @@ def test_reading_records_never_imports_torch() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_neighbours_that_nobody_knows_are_null(tmp_path):
+    """A job in a queue cannot tell who shares its machine."""
+    record = done()
+    for entry in record["speed"]:
+        if "skipped" not in entry:
+            entry["neighbours"] = None
+    records.write(tmp_path / "record.json", record)
+    assert records.read(tmp_path / "record.json") == record

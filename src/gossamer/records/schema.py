@@ -136,7 +136,7 @@ class Timed(Part):
     dtype: str
     runtime: str
     threads: int | None
-    neighbours: int  # other jobs of the sweep that shared this machine meanwhile
+    neighbours: int | None  # other jobs of the sweep that shared this machine meanwhile
     warmup: int  # calls of each model before the timed ones
     repeats: int  # timed calls of each
     speed_up: Ratio  # dense / compressed
