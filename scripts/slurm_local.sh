@@ -91,14 +91,20 @@ start() {
     echo "export SLURM_CONF=$conf"
 }
 
-running() { pgrep -f "^(/usr/sbin/)?(slurmctld|slurmd|munged) .*$place/" || pgrep -x slurmstepd; }
+running() { pgrep -f "^(/usr/sbin/)?(slurmctld|slurmd|munged) .*$place/"; }
 
 stop() {
+    grep -qs '^ClusterName=gossamer$' "$conf" || return 0 # not ours
+    scancel --user="$(id -un)" 2>/dev/null || true
+    tries=0
+    while [ "$tries" -lt 60 ] && [ -n "$(squeue -h 2>/dev/null)" ]; do # jobs save their state
+        tries=$((tries + 1))
+        sleep 1
+    done
     tries=0
     while pids=$(running); do
         tries=$((tries + 1))
-        # a minute for jobs to save their state
-        if [ "$tries" -gt 60 ]; then kill -KILL $pids; else kill $pids 2>/dev/null || true; fi
+        if [ "$tries" -gt 20 ]; then kill -KILL $pids; else kill $pids 2>/dev/null || true; fi
         sleep 1
     done
     rm -rf "$place"

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from gossamer.export import bundle
+from gossamer.interruption import interruption
 from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
 from gossamer.records import predictions
 from gossamer.records.metrics import Metrics
@@ -30,6 +31,7 @@ CODE = (
     *("contract.py", "seeds.py", "fit.py", "ranks.py", "crew.py", "stages.py", "dense.py"),
     *("models", "data", "tasks"),
 )
+LOOK = 1.0  # seconds between two looks at whether to stop, while another run trains
 NO_LOGGER = "gossamer.records.loggers.Null"
 CHANGES_NO_WEIGHT = ("base_steps", "steps", "log_every", "checkpoint_every", "threads", "progress")
 
@@ -71,12 +73,15 @@ class Dense:
         """Held by whoever works in the directory; freed by the system when that process dies."""
         self.directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if told:
-                told.begin("waiting for another run's dense training", 0)
-            lock.acquire()
+        waited = False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=LOOK if waited else 0)
+            except Timeout:
+                if told and not waited:
+                    told.begin("waiting for another run's dense training", 0)
+                waited = True
+                interruption.check("while waiting for another run's dense training")
         try:
             yield
         finally:

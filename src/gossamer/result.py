@@ -13,6 +13,7 @@ from gossamer import proof
 from gossamer.contract import Check, Fact
 from gossamer.dense import Dense
 from gossamer.export import bundle
+from gossamer.interruption import interruption
 from gossamer.measure import compute, size, speed
 from gossamer.records import predictions
 from gossamer.stages import Experiment, Watch
@@ -52,8 +53,10 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     proof.demand(checks, facts)
     run.say("checked: " + ", ".join(check.name for check in checks))
 
+    interruption.check("before the dense twin was evaluated")
     twin_folder, twin_quality = run.twin.exported(run.watch)
     device = experiment.training.device()
+    interruption.check("before the exported model was evaluated")
     run.say("evaluating the exported model on the test split")
     rows_seen: dict[str, Tensor] = {}
     quality = experiment.task.evaluate(
@@ -67,6 +70,7 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if rows_seen:
         place = run.directory / predictions.FILE
         predictions.write(place, rows_seen, experiment.data.fingerprint())
+    interruption.check("before the exported model was measured")
     primary, direction = experiment.task.primary(experiment.data.info)
     run.say("measuring the exported model and its dense twin, in turns")
     return {

@@ -29,7 +29,8 @@ def _sources(place: Path) -> list[Path]:
 
 
 def git_state() -> tuple[dict[str, Any], str]:
-    """Commit and cleanliness of the code that runs, and its uncommitted changes as a patch."""
+    """Commit and cleanliness of the code that runs, and its uncommitted changes as a patch
+    (files that git does not track make it dirty, but are not in the patch)."""
     copied = PACKAGE.parent / SUBMITTED
     if copied.exists():
         return json.loads(copied.read_text()), (PACKAGE.parent / CHANGES).read_text()
@@ -41,9 +42,10 @@ def git_state() -> tuple[dict[str, Any], str]:
     try:
         commit = git("rev-parse", "HEAD").strip()
         changes = git("diff", "HEAD", "--", ".") if commit else ""
+        dirty = bool(git("status", "--porcelain", "--", ".")) if commit else None
     except OSError:  # no git on this machine
-        commit, changes = "", ""
-    return {"commit": commit or None, "dirty": bool(changes) if commit else None}, changes
+        commit, changes, dirty = "", "", None
+    return {"commit": commit or None, "dirty": dirty}, changes
 
 
 def snapshot(folder: Path) -> Path:

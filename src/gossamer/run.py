@@ -47,7 +47,14 @@ def run(config: Mapping[str, Any]) -> int:
     from gossamer import plan  # torch from here on
 
     experiment = plan.checked(config)  # a wrong configuration leaves no directory behind
-    with _alone(directory):
+    with _alone(directory, wait=config.get("sweep") is not None):
+        if (
+            not config["rerun"]
+            and path.exists()
+            and (old := records.read(path))["status"] == "done"
+        ):
+            print(f"done meanwhile by another process: {directory}")
+            return DONE
         if config["rerun"]:
             _clear(directory)
         _describe(config, directory)
@@ -233,11 +240,13 @@ def prepare_torch(training: Any) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _alone(directory: Path, wait: bool) -> Iterator[None]:
+    """Nobody else works on the run meanwhile. A job of a sweep waits for that, for another sweep
+    may have the same job, or a driver that was killed a job that still saves its state."""
     lock = FileLock(directory / "lock")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise ResumeError(f"{directory}: another process works on this run; wait for it") from error
     except OSError as error:

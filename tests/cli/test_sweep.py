@@ -3,6 +3,7 @@ note their config (standin/)."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,9 @@ def test_a_job_knows_the_sweep_it_is_of(gossamer, tmp_path):
         (["sweep.on_error=halt"], "sweep.on_error=halt: accepted: continue or stop"),
         (["sweep.retry=1"], "sweep.retry=1: accepted: true or false"),
         (["sweep.retry=true,false"], "is of the sweep itself and cannot be swept"),
+        (["hydra/launcher=basic", "sweep.wait=false"], "sweep.wait=false: only with"),
+        (["hydra/launcher=basic", "sweep.on_error=stop"], "does not stop; use local"),
+        (["hydra.sweeper.max_batch_size=2"], "a sweep is no batches here"),
         (["sweep.wait=false"], "sweep.wait=false: only with hydra/launcher=submitit_slurm"),
         (["hydra.launcher.workers=0"], "hydra.launcher.workers=0: at least 1"),
         (["hydra.launcher.wrkers=2"], "hydra.launcher.wrkers=2"),
@@ -206,3 +210,33 @@ def test_an_experiment_can_be_a_sweep_whose_axes_the_command_line_overrides(goss
     assert seen == {(1,), (2,), ("prune", 1), ("prune", 2)}
     fewer = gossamer("-m", "experiment=seeds", "seed=2", "compression=prune")
     assert states(fewer.out) == ["skipped"]
+
+
+def test_a_job_that_failed_is_another_one_when_the_file_that_it_chose_has_changed(
+    gossamer, tmp_path
+):
+    tree = tmp_path / "tree"
+    shutil.copytree(TREE, tree)
+    file = tree / "experiment" / "seeds.yaml"
+    file.write_text(file.read_text() + 'task:\n  metric: "1"\n')
+    assert gossamer("-m", "experiment=seeds", tree=tree).status == 1
+    file.write_text(file.read_text().replace('"1"', '"0"'))
+    ended = gossamer("-m", "experiment=seeds", tree=tree)
+    assert ended.status == 0 and states(ended.out) == ["done"] * 4
+    assert len(list((tmp_path / "outputs" / "sweeps").iterdir())) == 1
+
+
+def test_a_folder_may_have_any_name(gossamer, tmp_path):
+    ended = gossamer("-m", "seed=1,2", "hydra.sweep.dir='größe here'")
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "größe here" / "sweep.json").is_file()
+
+
+def test_away_from_its_slurm_a_sweep_can_still_be_looked_at(gossamer, tmp_path, monkeypatch):
+    assert gossamer("-m", "task.metric='0','3'").status == 3
+    jobs = json.loads((folder(tmp_path) / "sweep.json").read_text())["jobs"]
+    names = {one["key"]: str(number) for number, one in enumerate(jobs)}
+    (folder(tmp_path) / "slurm.json").write_text(json.dumps(names))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    status = gossamer("sweep", "status", str(folder(tmp_path)), tree=None)
+    assert status.status == 3 and states(status.out) == ["done", "preempted"]

@@ -18,9 +18,11 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """(how it ends) -> a job of the sweep in tmp_path/sweep, whose run is tmp_path/runs/<key>."""
     monkeypatch.setenv("PYTHONPATH", STANDIN)
 
-    def make(end: str | None = None, key: str = "a") -> Job:
+    def make(end: str | None = None, key: str = "a", rerun: bool = False) -> Job:
         one = Job("sweep", key, (f"task.metric={end}", f"key={key}"), f"runs/{key}", str(tmp_path))
-        write({"directory": one.directory, "task": {"metric": end}}, one.path("yaml"))
+        write(
+            {"directory": one.directory, "task": {"metric": end}, "rerun": rerun}, one.path("yaml")
+        )
         return one
 
     return make

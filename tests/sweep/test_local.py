@@ -59,3 +59,13 @@ def test_each_worker_has_accelerators_of_its_own(job):
 def test_there_is_no_sweep_without_a_worker():
     with pytest.raises(ConfigError, match="workers=0: at least 1"):
         Local(workers=0)
+
+
+def test_accelerators_are_taken_from_those_that_this_process_may_use(job, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-b")
+    jobs = [job("slow", key=key) for key in "ab"]
+    drive(jobs, Local(workers=2, gpus=1))
+    seen = sorted(note(one)["environment"]["CUDA_VISIBLE_DEVICES"] for one in jobs)
+    assert seen == ["4", "GPU-b"]
+    with pytest.raises(ConfigError, match="gpus=2: 2 workers need 4, but CUDA_VISIBLE_DEVICES=4"):
+        Local(workers=2, gpus=2)

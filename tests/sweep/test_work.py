@@ -121,3 +121,32 @@ def test_a_state_that_is_damaged_is_said(job):
     one.path("json").write_text("{")
     with pytest.raises(ResumeError, match="damaged; delete it"):
         one.state()
+
+
+def test_what_an_attempt_saved_is_not_rerun_by_the_next(job):
+    one = job("wait", rerun=True)
+    process = working(one)
+    begun(one)
+    assert note(one)["config"]["rerun"] is True
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    work(one)
+    assert note(one)["config"]["rerun"] is False and one.state().attempts == 2
+
+
+def test_an_earlier_attempts_record_does_not_say_how_this_one_ended(job):
+    one = job("bug")
+    one.run.mkdir(parents=True)
+    record = one.run / "record.json"
+    record.write_text('{"status": "failed", "error": "out of memory: an earlier attempt"}')
+    os.utime(record, (0, 0))
+    state = work(one)
+    assert (state.name, state.error) == ("failed", "RuntimeError: a bug, not a user's mistake")
+
+
+def test_nothing_in_the_folder_of_the_sweep_takes_the_place_of_our_code(job):
+    one = job()
+    for name in ("gossamer", "yaml"):
+        (one.run.parents[1] / name).mkdir()
+        (one.run.parents[1] / name / "__init__.py").write_text("raise SystemExit(1)")
+    assert work(one).name == "done"

@@ -17,7 +17,7 @@ from typing import Any
 
 from gossamer.errors import MISCONFIGURED, PREEMPTED, GossamerError
 from gossamer.revision import code_digest
-from gossamer.sweep.work import PARENT, SUBMITTED
+from gossamer.sweep.work import ATTEMPT, PARENT, SUBMITTED
 
 LOOK = 1.0  # seconds between two looks at whether the parent is there
 
@@ -52,6 +52,8 @@ def main(argv: list[str]) -> int:
         config = read(Path(argv[0]))
     except GossamerError as error:
         return complain(error)
+    if int(os.environ.get(ATTEMPT, "1")) > 1:
+        config = {**config, "rerun": False}  # what the first attempt saved is what it reran
     _follow(os.environ.get(PARENT))
     _warn_of_other_code(os.environ.get(SUBMITTED))
     return execute(config)

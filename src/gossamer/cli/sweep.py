@@ -22,13 +22,16 @@ from gossamer.cli.overrides import parse
 from gossamer.errors import DONE, FAILED, PREEMPTED, ConfigError, ResumeError
 from gossamer.revision import code_digest, git_state, snapshot
 from gossamer.sweep import jobs as sweeps
-from gossamer.sweep import outcome, table
+from gossamer.sweep import outcome, slurm, table
 from gossamer.sweep.driving import Workers, drive
 from gossamer.sweep.jobs import Job, State
+from gossamer.sweep.local import NEIGHBOURS
 from gossamer.sweep.work import SUBMITTED
 from gossamer.sweep.work import work as run_job
 
 entered: list[bool] = []  # has Hydra come as far as our code? What goes wrong there is a bug
+OURS = "hydra_plugins.gossamer_launchers."
+QUEUED = OURS + "SubmititSlurm"
 CODE = "code"  # in the sweep's folder: copies of the package, see sweep.snapshot
 
 
@@ -39,6 +42,7 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
     and none failed: the same command goes on with what is not done."""
     assert command.base is not None
     options = command.base.sweep
+    _refuse(command.base)
     folder = _folder(command, argv)
     with _alone(folder):
         if command.enumerated:
@@ -51,7 +55,12 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
             print(f"sweep {folder}: a search", flush=True)
         sweeps.write(folder, jobs, _about(folder, argv, options), settled)
         if len(settled) < len(jobs) or not command.enumerated:
-            launch([*_swept(command, argv), f"hydra.sweep.dir={json.dumps(str(folder))}"])
+            launch(
+                [
+                    *_swept(command, argv),
+                    f"hydra.sweep.dir={json.dumps(str(folder), ensure_ascii=False)}",
+                ]
+            )
     manifest = sweeps.read(folder)
     jobs = sweeps.of(folder, manifest)
     states = list(sweeps.states(jobs, manifest))
@@ -74,22 +83,21 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
     entered.append(True)
     folder = Path(config.hydra.sweep.dir)
     manifest = sweeps.read(folder)
-    known = {job.key: job for job in sweeps.of(folder, manifest)}
+    known = {key(job.overrides): job for job in sweeps.of(folder, manifest)}
     jobs = [known[key(overrides)] for overrides in typed]
     options = manifest["options"]
-    if not options["wait"] and not workers.queued:
-        raise ConfigError(
-            "sweep.wait=false: only with hydra/launcher=submitit_slurm, whose queue goes on alone"
-        )
+    _leave_slurm(folder, workers)
     open_ones = [job for job in dict.fromkeys(jobs) if job.key not in manifest["settled"]]
     workers.environment = {**workers.environment, **which_code(manifest)}
+    every = list(known.values())
+    places, common = {job: place for place, job in enumerate(every)}, table.shared(every)
     if options["wait"]:
         drive(
             open_ones,
             workers,
             stop_on_error=options["on_error"] == "stop",
             tell=lambda job, state: print(
-                table.line(job, state, list(known.values())), file=sys.stderr, flush=True
+                table.line(job, state, places[job], common), file=sys.stderr, flush=True
             ),
         )
     else:
@@ -97,6 +105,43 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
             workers.start(open_ones)
     settled = {name: State(**state) for name, state in manifest["settled"].items()}
     return [settled.get(job.key) or job.state() for job in jobs]
+
+
+def _refuse(config: DictConfig) -> None:
+    """Settings that would be ignored. Raises ConfigError."""
+    launcher, options = str(config.hydra.launcher._target_), config.sweep
+    problems = []
+    if not options.wait and not launcher.startswith(QUEUED):
+        problems.append(
+            "sweep.wait=false: only with hydra/launcher=submitit_slurm, whose queue goes on alone"
+        )
+    elif not options.wait and options.on_error == "stop":
+        problems.append("sweep.on_error=stop: nobody is there to stop, with sweep.wait=false")
+    if options.on_error == "stop" and not launcher.startswith(OURS):
+        problems.append(
+            f"sweep.on_error=stop: hydra/launcher {launcher} does not stop; use local, "
+            "submitit_slurm or ray"
+        )
+    if config.hydra.sweeper.get("max_batch_size"):
+        problems.append(
+            "hydra.sweeper.max_batch_size: a sweep is no batches here; hydra.launcher.workers "
+            "bounds how many jobs run at once"
+        )
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _leave_slurm(folder: Path, workers: Workers) -> None:
+    """A sweep that was in a Slurm queue may go on elsewhere once none of its jobs is there."""
+    ids = {} if workers.queued else slurm.read_ids(folder)
+    if not ids:
+        return
+    if {*ids.values()} & slurm.queue().keys():
+        raise ResumeError(
+            f"{folder}: jobs of this sweep are still in the Slurm queue; scancel them first, or "
+            f"follow them: gossamer sweep status {folder}"
+        )
+    (folder / slurm.IDS).unlink()
 
 
 def which_code(manifest: dict[str, Any]) -> dict[str, str]:
@@ -121,7 +166,8 @@ def _about(folder: Path, argv: Sequence[str], options: DictConfig) -> dict[str, 
 
 def freeze_job(config: dict[str, Any], overrides: Sequence[str], folder: Path) -> Job:
     """Write the frozen config of a job of the sweep in `folder`."""
-    name = key(overrides)
+    # what the overrides mean may change between two starts, in a file that they choose
+    name = f"{key(overrides)}-{config['digest']}"
     config = {**config, "sweep": folder.name}
     write(config, folder / "jobs" / f"{name}.yaml")
     return Job(os.path.abspath(folder), name, tuple(overrides), config["directory"], os.getcwd())
@@ -148,7 +194,7 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / sweeps.LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # whoever only looks has it for a moment
     except Timeout as error:
         raise ResumeError(
             f"{folder}: another process runs this sweep; to look at it: "
@@ -161,7 +207,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def key(overrides: Sequence[str]) -> str:
-    """The name of a job's file, from what was typed for it; Hydra hands 1e-3 over as 0.001."""
+    """A word for what was typed for a job; Hydra hands 1e-3 over as 0.001."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     written = [f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in parsed]
     return _short(written)
@@ -209,7 +255,11 @@ def _swept(command: Command, argv: Sequence[str]) -> list[str]:
 def work(overrides: Sequence[str], folder: Path) -> State:
     """One job under a launcher that is not ours (joblib, …): Hydra's task function comes here."""
     manifest = sweeps.read(folder)
-    job = {each.key: each for each in sweeps.of(folder, manifest)}[key(overrides)]
+    job = {key(each.overrides): each for each in sweeps.of(folder, manifest)}[key(overrides)]
     if job.key in manifest["settled"]:
         return State(**manifest["settled"][job.key])
-    return run_job(job, which_code(manifest))
+    heard: list[int] = []
+    state = run_job(job, {NEIGHBOURS: "unknown", **which_code(manifest)}, heard)
+    if heard:  # the sweep was asked to stop, and not this job alone
+        raise SystemExit(PREEMPTED)
+    return state

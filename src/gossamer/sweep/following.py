@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gossamer.errors import StageError
 from gossamer.sweep import jobs as sweeps
 from gossamer.sweep import slurm
 from gossamer.sweep.jobs import Job, State
@@ -24,7 +25,10 @@ def look(folder: Path) -> tuple[list[Job], list[State]]:
     manifest = sweeps.read(folder)
     jobs = sweeps.of(folder, manifest)
     ids = slurm.read_ids(folder)
-    there = slurm.queue() if ids else {}
+    try:
+        there: Mapping[str, str] | None = slurm.queue() if ids else {}
+    except StageError:
+        there = None
     found = sweeps.states(jobs, manifest)
     driven = _driven(folder)
     return jobs, [
@@ -38,19 +42,23 @@ def _driven(folder: Path) -> bool:
     lock = FileLock(folder / sweeps.LOCK)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, OSError):  # somebody else's folder cannot be locked, so nothing is known
         return True
     lock.release()
     return False
 
 
-def _now(job: Job, state: State, name: str | None, there: Mapping[str, str], driven: bool) -> State:
-    if name in there and there[name] != "COMPLETING":
+def _now(
+    job: Job, state: State, name: str | None, there: Mapping[str, str] | None, driven: bool
+) -> State:
+    if there is None and name is not None:
+        return state if state.over else replace(state, error="Slurm cannot be asked from here")
+    if there and name in there and slurm.goes_on(state):
         running = there[name] == "RUNNING"
         return replace(state, name="running" if running else "waiting", error="")
     if state.over:
         return state
-    if name is not None and name not in there:
+    if name is not None and name not in (there or {}):
         return slurm.lost(state, name)
     if state.name == "waiting" and not driven:
         return replace(state, name="not started")
@@ -76,16 +84,14 @@ def alive(pid: int) -> bool:
 
 def wait(folder: Path, tell: Callable[[Job, State, Sequence[Job]], None]) -> None:
     """Wait until every job of the sweep in `folder` is over; `tell` hears of each that ends."""
-    over: set[str] = set()
-    first = True
+    before: set[str] | None = None
     while True:
         jobs, states = look(folder)
+        over = {job.key for job, state in zip(jobs, states, strict=True) if state.over}
         for job, state in zip(jobs, states, strict=True):
-            if state.over and job.key not in over:
-                over.add(job.key)
-                if not first:
-                    tell(job, state, jobs)
+            if before is not None and job.key in over - before:
+                tell(job, state, jobs)
         if len(over) == len(jobs):
             return
-        first = False
+        before = over
         time.sleep(LOOK)

@@ -21,6 +21,7 @@ from gossamer.records.record import write_text
 
 MANIFEST = "sweep.json"
 STATES = ("schema", "jobs", "settled")  # in it, beside what is known of the submission
+CLOCKS = 1.0  # seconds by which a file server's clock may differ
 LOCK = "lock"  # held by the process that drives the sweep
 
 Name = Literal[
@@ -103,10 +104,14 @@ class Job:
         """Ask the job to save its state and stop; it ends as preempted."""
         self.path("stop").touch()
 
-    def recorded(self) -> dict[str, Any]:
-        """Its run's record, or {}; enough of it to know how the run ended."""
+    def recorded(self, since: float = 0.0) -> dict[str, Any]:
+        """Its run's record, enough of it to know how the run ended; {} if there is none that was
+        written `since` a time (seconds since 1970)."""
+        path = self.run / "record.json"
         try:
-            return json.loads((self.run / "record.json").read_text(encoding="utf-8"))
+            if path.stat().st_mtime < since - CLOCKS:
+                return {}
+            return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 

@@ -38,7 +38,14 @@ class Local:
         self.slots: int | None = workers
         self.workers = workers
         self.threads = threads or max(1, len(os.sched_getaffinity(0)) // workers)
-        self.gpus = gpus
+        self.gpus = gpus or 0
+        told = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self.visible = None if told is None else [one for one in told.split(",") if one]
+        if self.visible is not None and len(self.visible) < workers * self.gpus:
+            raise ConfigError(
+                f"hydra.launcher.gpus={gpus}: {workers} workers need {workers * self.gpus}, but "
+                f"CUDA_VISIBLE_DEVICES={told}"
+            )
         self.environment = environment or {}
         self.pool = ThreadPoolExecutor(workers)
         self.futures: dict[Job, Future[State]] = {}
@@ -68,8 +75,9 @@ class Local:
             own.setdefault(name, os.environ.get(name, str(self.threads)))
         own[NEIGHBOURS] = str(self.workers - 1)
         if self.gpus:
-            first = place * self.gpus
-            own["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + self.gpus)))
+            mine = range(place * self.gpus, (place + 1) * self.gpus)
+            names = self.visible or [str(number) for number in range(mine.stop)]
+            own["CUDA_VISIBLE_DEVICES"] = ",".join(names[number] for number in mine)
         return own
 
     def __enter__(self) -> Local:

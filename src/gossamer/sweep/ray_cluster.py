@@ -52,6 +52,15 @@ class Ray:
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
                 raise ConfigError(f"hydra.launcher.address={self.address}: {reason}") from error
+        if self.address is None:  # another cluster may grow
+            has = ray.cluster_resources()
+            for name, wanted in (("CPU", self.cpus), ("GPU", self.gpus)):
+                if wanted > has.get(name, 0):
+                    self.__exit__()
+                    raise ConfigError(
+                        f"hydra.launcher.{name.lower()}s={wanted:g}: this machine has "
+                        f"{has.get(name, 0):g}"
+                    )
         # max_retries: a job that died is told as it is; the sweep started again goes on with it
         self.task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(work)
         self.references: dict[Job, Any] = {}

@@ -154,6 +154,7 @@ class Search:
             self._settle(flight, state)
             return
         self.flights[job.directory] = flight
+        job.submitted()
         self.workers.start([job])
         self.say(f"trial {trial.number} running  {job.title}")
 

@@ -127,7 +127,7 @@ class Slurm:
         """Has the job ended? One that Slurm has requeued has not, whatever it wrote before."""
         if name in there:
             self.missed.pop(name, None)
-            return job.state().over and there[name] == "COMPLETING" and not _requeued(name)
+            return job.state().over and not goes_on(job.state())
         state = job.state()
         if state.over:
             return True
@@ -160,15 +160,17 @@ def read_ids(folder: Path) -> dict[str, str]:
 def queue() -> dict[str, str]:
     """Slurm's id -> its word for the state, of this user's jobs that are queued or run."""
     command = ["squeue", "--noheader", "--array", "--format=%i %T", f"--user={getpass.getuser()}"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if answer.returncode:
-        raise StageError(f"squeue: {answer.stderr.strip()}; the jobs themselves go on")
+    answer = _answer(command)
+    if answer is None or answer.returncode:
+        reason = "it does not answer" if answer is None else " ".join(answer.stderr.split())
+        raise StageError(f"squeue: {reason}; what is in the queue goes on")
     return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line.strip())
 
 
-def _requeued(name: str) -> bool:
-    """A job that is ending to be queued again has a reason to begin later."""
-    return _field(name, "Requeue") == "1" and _field(name, "Restarts") != "0"
+def goes_on(state: State) -> bool:
+    """Has a job with this state, that is in the queue, still something to do? One that saved its
+    state is about to be queued again, also while Slurm says that it is completing."""
+    return not state.over or state.name == "preempted"
 
 
 def lost(state: State, name: str) -> State:
@@ -176,14 +178,26 @@ def lost(state: State, name: str) -> State:
     word = _field(name, "JobState") or "no longer known to Slurm"
     if word == "OUT_OF_MEMORY":
         return replace(state, name="out of memory", error="Slurm: OUT_OF_MEMORY")
+    if word == "CANCELLED" and state.name == "waiting":
+        return replace(state, name="not started", error="Slurm: CANCELLED")
     if word in ("CANCELLED", "TIMEOUT", "NODE_FAIL", "FAILED"):
         return replace(state, name="killed", error=f"Slurm: {word}")
     return replace(state, name="lost", error=f"Slurm: {word}")
 
 
+def _answer(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """None where there is no such command, or no answer."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
 def _field(name: str, key: str) -> str:
     """One field of `scontrol show job`; "" if Slurm has forgotten the job."""
     command = ["scontrol", "--oneliner", "show", "job", name]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    answer = _answer(command)
+    if answer is None:
+        return ""
     words = (word.partition("=") for word in answer.stdout.split())
     return next((value for found, _, value in words if found == key), "")

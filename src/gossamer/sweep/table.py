@@ -26,12 +26,13 @@ def show(jobs: Sequence[Job], states: Sequence[State]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("job", "state", "seconds", "overrides", "run", "why"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
+    common = shared(jobs)
     for place, (job, state) in enumerate(zip(jobs, states, strict=True)):
         table.add_row(
             f"#{place}",
             Text(state.name, style=STYLES.get(state.name, "")),
             f"{state.seconds:.1f}" if state.seconds else "",
-            Text(_own(job, jobs)),
+            Text(_own(job, common)),
             Text(job.directory),
             Text(state.error),
         )
@@ -54,20 +55,23 @@ def status(states: Sequence[State]) -> int:
     return DONE if names <= GOOD else PREEMPTED
 
 
-def line(job: Job, state: State, jobs: Sequence[Job]) -> str:
-    """One line for a job that begins or ends."""
-    place = f"#{jobs.index(job)}"
-    if state.name == "waiting":
-        return f"{place} queued   {_own(job, jobs)}"
-    if state.name == "running":
-        return f"{place} running  {_own(job, jobs)}"
+def line(job: Job, state: State, place: int, common: frozenset[str]) -> str:
+    """A line for the job at `place`, that begins or ends, without the overrides `common` to all."""
+    own = _own(job, common)
+    if state.name in ("waiting", "running"):
+        return f"#{place} {'queued' if state.name == 'waiting' else 'running'}  {own}"
     seconds = f" in {state.seconds:.1f} s" if state.seconds else ""
     why = f": {state.error}" if state.error else ""
     log = f" (log: {job.path('log')})" if state.name in BAD else ""
-    return f"{place} {state.name}{seconds}  {_own(job, jobs)}{why}{log}"
+    return f"#{place} {state.name}{seconds}  {own}{why}{log}"
 
 
-def _own(job: Job, jobs: Sequence[Job]) -> str:
-    """The overrides that not all jobs have."""
-    shared = set.intersection(*(set(each.overrides) for each in jobs)) if len(jobs) > 1 else set()
-    return " ".join(each for each in job.overrides if each not in shared) or job.title
+def shared(jobs: Sequence[Job]) -> frozenset[str]:
+    """The overrides that all of several jobs have."""
+    if len(jobs) < 2:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(job.overrides) for job in jobs))
+
+
+def _own(job: Job, common: frozenset[str]) -> str:
+    return " ".join(each for each in job.overrides if each not in common) or job.title

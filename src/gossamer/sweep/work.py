@@ -24,6 +24,7 @@ from gossamer.sweep.jobs import Job, Name, State
 LOOK = 0.2  # seconds between two looks at whether the job is to stop
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 SUBMITTED = "GOSSAMER_SUBMITTED"  # the digest of the code that a job was submitted with
+ATTEMPT = "GOSSAMER_ATTEMPT"  # from 1; later ones go on, also with rerun=true
 PARENT = "GOSSAMER_PARENT"  # the process that a job follows: it stops when that one is gone
 
 
@@ -39,11 +40,12 @@ def work(
     attempts, host = job.state().attempts + 1, platform.node()
     starved = _kills_for_memory()
     with job.path("log").open("ab") as log:
-        child = _start(job, environment or {}, log)
+        own = {**(environment or {}), PARENT: str(os.getpid()), ATTEMPT: str(attempts)}
+        child = _start(job, own, log)
         job.note(State("running", host=host, pid=child.pid, attempts=attempts))
         with _passing_on(child, heard):
             status = _wait(child, job, heard)
-    name, error = _ending(job, status, heard, _kills_for_memory() > starved)
+    name, error = _ending(job, status, heard, _kills_for_memory() > starved, began)
     job.path("stop").unlink(missing_ok=True)
     ended = time.time()
     return job.note(State(name, error, round(ended - began, 1), ended, host, attempts=attempts))
@@ -51,9 +53,10 @@ def work(
 
 def _start(job: Job, environment: Mapping[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "gossamer.cli.job", str(job.path("yaml"))],
+        # -P: nothing in the folder where the sweep was started takes the place of a module
+        [sys.executable, "-P", "-m", "gossamer.cli.job", str(job.path("yaml"))],
         cwd=job.cwd,
-        env={**os.environ, **environment, PARENT: str(os.getpid())},
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -92,7 +95,9 @@ def _passing_on(child: subprocess.Popen[bytes], heard: list[int]) -> Iterator[No
             signal.signal(number, handler)
 
 
-def _ending(job: Job, status: int, heard: list[int], starved: bool) -> tuple[Name, str]:
+def _ending(
+    job: Job, status: int, heard: list[int], starved: bool, began: float
+) -> tuple[Name, str]:
     """What an exit status means, and the one line that says why."""
     if status == DONE:
         return "done", ""
@@ -106,7 +111,7 @@ def _ending(job: Job, status: int, heard: list[int], starved: bool) -> tuple[Nam
         return "preempted", ""
     if status == MISCONFIGURED:
         return "misconfigured", _last_line(job.path("log"))
-    error = str(job.recorded().get("error") or _last_line(job.path("log")))
+    error = str(job.recorded(since=began).get("error") or _last_line(job.path("log")))
     return ("out of memory" if error.startswith("out of memory") else "failed"), error
 
 

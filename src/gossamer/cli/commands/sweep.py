@@ -42,4 +42,4 @@ def call(args: argparse.Namespace) -> int:
 def _tell(job: Job, state: State, jobs: Sequence[Job]) -> None:
     from gossamer.sweep import table
 
-    print(table.line(job, state, jobs), file=sys.stderr, flush=True)
+    print(table.line(job, state, jobs.index(job), table.shared(jobs)), file=sys.stderr, flush=True)
