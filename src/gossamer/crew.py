@@ -186,7 +186,7 @@ def dismissed() -> Iterator[None]:
     try:
         yield
     finally:
-        if appointed() > 1 and not _standing:
+        if appointed() > 1 and not enlisted() and not _standing:
             _standing.append(Crew(appointed()))
         dismiss()
 
