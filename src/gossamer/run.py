@@ -23,6 +23,8 @@ from gossamer.records import record as records
 from gossamer.records.secrets import without_secrets
 from gossamer.revision import code_digest, git_state
 
+# keys of a frozen configuration that are no part of what is computed, or stand in the record anyway
+TOLD = ("choices", "overrides", "sweep", "rerun", "outputs", "directory")
 CHOICES = ("model", "dataset", "task", "compression")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
 
@@ -298,9 +300,7 @@ def _head(config: Mapping[str, Any], directory: Path, started: str, status: str)
         "versions": {name: _version(name) for name in PACKAGES},
         "choices": {key: config["choices"][key] for key in CHOICES},
         "sweep": config.get("sweep"),
-        "config": without_secrets(
-            {k: v for k, v in config.items() if k not in ("choices", "overrides", "sweep")}
-        ),
+        "config": without_secrets({key: value for key, value in config.items() if key not in TOLD}),
     }
 
 

@@ -19,9 +19,6 @@ def same(one: Path, other: Path) -> None:
     assert weights_digest(one) == weights_digest(other)
     mine, others = figures(one), figures(other)
     assert mine.pop("sweep") is not None and others.pop("sweep") is None
-    for told in (mine, others):
-        told["config"] = {**told["config"], "directory": "", "outputs": ""}
-        told["artifacts"] = sorted(told["artifacts"], key=lambda each: each["path"])
     assert mine == others
 
 

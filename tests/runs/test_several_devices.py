@@ -91,9 +91,7 @@ def test_stopped_and_killed_and_started_again_a_run_ends_the_same(finished, tmp_
     ended = gossamer("resume", str(state.parent), cwd=tmp_path)
     assert ended.status == 0, ended.err
     assert weights_digest(run_directory(tmp_path)) == weights_digest(reference)
-    mine, other = figures(run_directory(tmp_path)), figures(reference)
-    del mine["config"], other["config"]  # `resume` writes its folders from the root; digests agree
-    assert mine == other
+    assert figures(run_directory(tmp_path)) == figures(reference)
 
 
 def test_ranks_that_a_launcher_started_serve_the_first_one(finished, tmp_path):

@@ -87,7 +87,13 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
     jobs = [known[key(overrides)] for overrides in typed]
     options = manifest["options"]
     _leave_slurm(folder, workers)
-    open_ones = [job for job in dict.fromkeys(jobs) if job.key not in manifest["settled"]]
+    written = (folder / sweeps.MANIFEST).stat().st_mtime
+    open_ones = [
+        job
+        for job in dict.fromkeys(jobs)
+        # one that was still in a queue when the sweep was started again may have ended since
+        if job.key not in manifest["settled"] and job.state().finished < written
+    ]
     workers.environment = {**workers.environment, **which_code(manifest)}
     every = list(known.values())
     places, common = {job: place for place, job in enumerate(every)}, table.shared(every)
