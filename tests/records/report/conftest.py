@@ -25,6 +25,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthetic.write(root, RUNS)
     for n, status in enumerate(("failed", "preempted")):
         record = failed(status, id=f"cut{n}-s1", config_digest=f"cut{n}", error=f"lost {n}")
+        record["config"] = synthetic.run("minilm", "docstrings", "dsee", 0.5, 1e-4, 1)["config"]
         records.write(root / "cut" / str(n) / "record.json", record)
     return build([root], tmp_path_factory.mktemp("page") / "report.html")
 

@@ -15,7 +15,9 @@ def column(page: Any, name: str) -> list[str]:
 
 
 def numbers(page: Any, name: str) -> list[float]:
-    return [float(text.split(" ±")[0].replace("−", "-")) for text in column(page, name)]
+    return [
+        float(text.split(" ±")[0].replace("−", "-").replace(",", "")) for text in column(page, name)
+    ]
 
 
 def told(page: Any) -> str:
@@ -43,8 +45,8 @@ def drawn(page: Any, place: str) -> Any:
     )
 
 
-def click_point(page: Any, place: str, trace: int, point: int) -> None:
-    """Click where plotly has drawn a point."""
+def hover_point(page: Any, place: str, trace: int, point: int) -> tuple[float, float]:
+    """Move to where plotly has drawn a point; that place."""
     page.locator(place).scroll_into_view_if_needed()
     x, y = page.eval_on_selector(
         place,
@@ -58,4 +60,8 @@ def click_point(page: Any, place: str, trace: int, point: int) -> None:
     )
     page.mouse.move(x - 2, y)
     page.mouse.move(x, y)
-    page.mouse.click(x, y)
+    return x, y
+
+
+def click_point(page: Any, place: str, trace: int, point: int) -> None:
+    page.mouse.click(*hover_point(page, place, trace, point))

@@ -58,7 +58,12 @@ def test_seeds_share_their_configuration_and_axes_are_what_varies(tmp_path: Path
             seed=seed,
             id=f"r{rate}-s{seed}",
             config_digest=f"r{rate}",
-            config={"seed": seed, "name": f"n{n}", "trainer": {"lr": rate, "steps": 10}},
+            config={
+                "seed": seed,
+                "name": f"n{n}",
+                "trainer": {"lr": rate, "steps": 10, "progress": n == 0, "checkpoint_every": n},
+                "twin_config": {"trainer": {"lr": rate}},
+            },
         )
         records.write(tmp_path / str(n) / "record.json", record)
     data = gather([tmp_path], compare.find([tmp_path]))

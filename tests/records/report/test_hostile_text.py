@@ -13,10 +13,11 @@ from gossamer.records import record as records
 from gossamer.records.report import build
 from tests.records.examples import done, failed
 from tests.records.report.conftest import Watched
-from tests.records.report.looking import by_run, drawn
+from tests.records.report.looking import by_run, drawn, hover_point
 
 SCRIPT = "</script><script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"
+METHOD = f"{IMAGE}<a href='//e'>x</a>"  # plotly would make a link of it
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=seed,
             name=SCRIPT,
             overrides=[f"name={SCRIPT}", IMAGE],
-            choices={"model": IMAGE, "dataset": SCRIPT, "task": "x", "compression": [IMAGE]},
+            choices={"model": IMAGE, "dataset": SCRIPT, "task": "x", "compression": [METHOD]},
             host=SCRIPT,
             config={"trainer": {IMAGE: SCRIPT, "lr": [0.1, 0.2][seed - 1]}},
             config_digest=f"evil{seed}",
@@ -71,14 +72,16 @@ def test_a_record_named_like_a_script_is_shown_as_it_is_named(browser: Any, host
         "#axes-body",
     ):
         drawn(page, f"{place} .plot")
-    page.hover('[data-panel="bytes"] .plot')
+    hover_point(page, '[data-panel="bytes"] .plot', 1, 0)
+    hover = page.locator('[data-panel="bytes"] .hoverlayer')
+    hover.filter(has_text=METHOD).wait_for(state="attached")
     assert page.locator(".plot img, .plot script").count() == 0
     assert IMAGE in page.text_content('[data-panel="bytes"] .plot')  # the axis names the metric
     assert SCRIPT in page.text_content("#unfinished-body")
-    for key in ("evil-s1", "cut-s1"):
+    for key, title in (("evil-s1", f"{METHOD} · lr 0.1 · seed 1"), ("cut-s1", "dsee · seed 1")):
         page.evaluate(f"location.hash = '#run={key}&diff=evil-s2'")
-        page.wait_for_selector("#run h2")
-        assert SCRIPT in page.text_content("#run")
+        page.locator("#run h2").get_by_text(title).wait_for()
+        assert SCRIPT in page.text_content("#run .command" if key == "evil-s1" else "#run .error")
         assert page.locator("script").count() == 3 and page.locator("main img").count() == 0
     assert watched.said == []
     context.close()

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
+from gossamer.records import pareto
+from gossamer.records import record as records
+from gossamer.records.report import build
 from tests.records import synthetic
+from tests.records.examples import done
 from tests.records.report.conftest import RUNS, Watched
 from tests.records.report.looking import by_run, click_point, column, drawn, fill, numbers, told
 
@@ -101,6 +105,8 @@ def test_filters_search_and_plots_go_together_and_can_be_reset(page: Any) -> Non
 
 def test_columns_can_be_chosen(page: Any) -> None:
     page.click("#columns summary")
+    ledger = page.locator("fieldset", has=page.locator('[data-column="nonzero"]'))
+    assert ledger.locator("legend").text_content().startswith("theoretical")
     page.check('[data-column="nonzero"]')
     page.uncheck('[data-column="bytes"]')
     page.keyboard.press("Escape")
@@ -144,6 +150,27 @@ def test_the_front_is_what_nothing_beats_in_both(page: Any) -> None:
     assert set(zip(front["x"], front["y"], strict=True)) == unbeaten
 
 
+def test_runs_that_tie_are_on_the_front_together(browser: Any, tmp_path: Path) -> None:
+    figures = [(300_000, 0.80), (300_000, 0.80), (300_000, 0.79), (350_000, 0.80), (360_000, 0.85)]
+    for seed, (size, accuracy) in enumerate(figures, 1):
+        record = done(
+            id=f"r-s{seed}",
+            seed=seed,
+            config_digest="r",
+            size__checkpoint_bytes=size,
+            quality__compressed={"accuracy": accuracy},
+        )
+        records.write(tmp_path / str(seed) / "record.json", record)
+    context = browser.new_context()
+    page = Watched(context).open(build([tmp_path], tmp_path / "report.html"))
+    by_run(page)
+    front = drawn(page, '[data-panel="bytes"] .plot')[0]
+    expected = pareto.front([(size, -accuracy) for size, accuracy in figures])
+    assert sorted(front["customdata"]) == [f"r-s{n}" for n, on in enumerate(expected, 1) if on]
+    assert sum(expected) == 3
+    context.close()
+
+
 def test_a_hover_shows_the_run(page: Any) -> None:
     by_run(page)
     fill(page, "method", "=magnitude")
@@ -168,8 +195,55 @@ def test_a_row_is_reached_and_selected_with_the_keyboard(page: Any) -> None:
     assert page.locator("#run h2").is_visible() and page.locator("#summary").is_hidden()
 
 
+def test_every_seeds_page_is_reached_with_the_keyboard(page: Any) -> None:
+    row = page.locator("#rows tr").nth(1)
+    second = row.locator("td.open a").nth(1)
+    place = second.get_attribute("href")
+    row.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert second.evaluate("(link) => link === document.activeElement")
+    assert second.evaluate("(link) => getComputedStyle(link).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("#run h2").is_visible()
+    assert page.url.endswith(place) and page.text_content("#run h2").endswith("seed 2")
+    page.go_back()
+    second.focus()
+    page.keyboard.press("ArrowDown")
+    assert row.evaluate("(one) => one.nextElementSibling === document.activeElement")
+
+
+def test_links_outside_the_table_are_reached_with_tab(page: Any) -> None:
+    page.locator("#rows tr").nth(0).click()
+    drawn(page, '[data-curve="0"] .plot')
+    for place in ("#tray ul a", "#curves-body .legend a"):
+        assert page.locator(place).count() > 0
+        assert set(page.eval_on_selector_all(place, "all => all.map((a) => a.tabIndex)")) == {0}
+    page.locator("#tray ul a").last.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "clear"
+
+
+def test_only_what_can_be_selected_says_that_it_is(page: Any) -> None:
+    """aria-selected is a row's only in a grid."""
+    selectable = page.locator("[aria-selected]").count()
+    grid = page.locator('table[role="grid"][aria-multiselectable="true"]')
+    assert selectable == grid.locator("tbody tr[aria-selected]").count() == 50
+
+
+def test_thousands_are_set_apart_and_can_be_typed_so(page: Any) -> None:
+    page.evaluate("location.hash = '#group=0&scope=all&cols=method,trainable'")
+    fill(page, "trainable", "22,700")
+    assert set(column(page, "trainable")) == {"22,700.0"}
+    fill(page, "trainable", ">=22,700")
+    assert set(column(page, "trainable")) == {"22,700.0"}
+    fill(page, "trainable", "22,699..22,701")
+    assert set(column(page, "trainable")) == {"22,700.0"}
+
+
 def test_all_that_can_be_pressed_is_a_button_or_a_link(page: Any) -> None:
-    page.evaluate("document.activeElement.blur()")
+    page.reload()  # Tab starts at the top
+    page.wait_for_selector("html[data-ready]")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
     page.keyboard.press("Enter")

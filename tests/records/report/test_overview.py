@@ -12,9 +12,9 @@ from gossamer.records.report.gather import gather
 from tests.records.examples import TIMES, changed, done, failed
 
 Values = list[tuple[float, float]]  # of each seed: its own, and its dense twin's
-CLEAR: Values = [(0.85, 0.80), (0.86, 0.81), (0.87, 0.82)]
+CLEAR: Values = [(0.85, 0.80), (0.865, 0.81), (0.87, 0.825)]
 EVEN: Values = [(0.80, 0.79), (0.79, 0.81), (0.81, 0.80)]
-WORSE: Values = [(0.70, 0.80), (0.71, 0.81), (0.72, 0.82)]
+WORSE: Values = [(0.70, 0.80), (0.705, 0.81), (0.72, 0.815)]
 
 
 def seeds(method: str, values: Values, **changes: Any) -> list[dict[str, Any]]:
@@ -51,11 +51,11 @@ def sentence(*records: dict[str, Any]) -> tuple[str, str, str]:
 def test_a_clear_winner_is_named_with_its_interval_and_its_gain() -> None:
     headline, tone, details = sentence(*seeds("dsee", CLEAR), *seeds("lora", WORSE))
     assert headline == (
-        "dsee beats the dense model: test accuracy 0.8600 ± 0.0248 (3 seeds), "
-        "+0.0500 ± 0.0000 against its dense twin."
+        "dsee beats the dense model: test accuracy 0.8617 ± 0.0259 (3 seeds), "
+        "+0.0500 ± 0.0124 against its dense twin."
     )
     assert tone == "gain"
-    assert "Ahead of lora: by +0.1500 ± 0.0000 at equal seeds." in details
+    assert "Ahead of lora: by +0.1533 ± 0.0143 at equal seeds." in details
     assert "Its cost: 0.36 MB on disk (90.0%)" in details
     assert "1.25× faster [1.20, 1.30] at batch 1" in details
 
@@ -68,8 +68,58 @@ def test_an_interval_that_contains_0_is_no_win() -> None:
 
 def test_a_loss_is_said_as_plainly() -> None:
     headline, tone, _ = sentence(*seeds("dsee", WORSE))
-    assert headline.startswith("No method beats the dense model. Best is dsee: test accuracy 0.71")
-    assert "−0.1000 ± 0.0000 against its dense twin" in headline and tone == "loss"
+    assert headline.startswith("No method beats the dense model. Best is dsee: test accuracy 0.70")
+    assert "−0.1000 ± 0.0124 against its dense twin" in headline and tone == "loss"
+
+
+def test_a_winner_below_the_best_mean_is_named() -> None:
+    best: Values = [(0.82, 0.85), (0.822, 0.849), (0.824, 0.851)]
+    below: Values = [(0.80, 0.78), (0.802, 0.7805), (0.804, 0.7825)]
+    headline, tone, details = sentence(*seeds("dsee", best), *seeds("lora", below))
+    assert headline == (
+        "The best mean is dsee: test accuracy 0.8220 ± 0.0050 (3 seeds), which does not beat its "
+        "dense twin (−0.0280 ± 0.0043); lora does, by +0.0210 ± 0.0022, at 0.8020 ± 0.0050 "
+        "(3 seeds)."
+    )
+    assert tone == "gain"
+    assert "The cost of dsee: 0.36 MB on disk" in details
+    assert "The cost of lora: 0.36 MB on disk" in details
+
+
+@pytest.mark.parametrize(
+    ("best", "why"),
+    [
+        ([(0.90, 0.80)], "of which one seed shows nothing (+0.1000 against its dense twin)"),
+        ([(0.90, 0.85), (0.90, 0.95)], "which is not shown to beat its dense twin (+0.0000 ± "),
+        ([(0.90, None)], "whose dense twin's is not finite"),
+    ],
+)
+def test_a_best_mean_that_shows_nothing_hides_no_winner(best: Any, why: str) -> None:
+    headline, tone, _ = sentence(*seeds("dsee", best), *seeds("lora", CLEAR))
+    assert headline.startswith("The best mean is dsee") and why in headline and tone == "gain"
+    assert "; lora beats its own, by +0.0500 ± 0.0124" in headline
+
+
+def test_no_method_beats_the_dense_one_only_if_each_is_shown_to_lose() -> None:
+    lower: Values = [(0.60, 0.59), (0.59, 0.61), (0.61, 0.60)]
+    headline, tone, _ = sentence(*seeds("dsee", WORSE), *seeds("lora", lower))
+    assert headline.startswith("No method is shown to beat the dense model. Best is dsee")
+    assert tone == "even"
+
+
+@pytest.mark.parametrize("by", [0.001, -0.001])
+def test_seeds_that_all_differ_by_exactly_the_same_show_nothing(by: float) -> None:
+    same = [(0.8 + by, 0.8), (0.7 + by, 0.7)]  # equal but for rounding
+    small = seeds("lora", same, size__checkpoint_bytes=100_000)
+    headline, tone, details = sentence(*seeds("dsee", EVEN), *small)
+    assert "lora beats" not in headline and tone == "even"
+    assert ("Smallest without a shown loss: lora" in details) == (by > 0)
+    headline, tone, _ = sentence(*seeds("dsee", same))
+    assert headline.startswith("No method is shown to beat the dense model. Best is dsee")
+    assert headline.endswith(
+        "its seeds differ by exactly the same, which is no spread to judge by."
+    )
+    assert tone == "even"
 
 
 def test_where_less_is_better_the_lowest_wins() -> None:
@@ -90,7 +140,7 @@ def test_a_winner_that_is_not_told_apart_from_the_next_says_so() -> None:
     _, _, details = sentence(
         *seeds("dsee", CLEAR), *seeds("lora", close), *seeds("magnitude", WORSE)
     )
-    assert "It cannot be told apart from lora, +0.0033 ± " in details
+    assert "It cannot be told apart from lora, +0.0050 ± " in details
     assert "best of 3, so that mean is likely too good" in details
 
 
@@ -109,7 +159,7 @@ def test_a_method_that_gains_nothing_when_it_runs_is_told() -> None:
         "compute__macs_effective": 2_000_000,
     }
     details = sentence(*seeds("dsee", WORSE, **same))[2]
-    assert "No gain once trained: 0.40 MB on disk (100.0%); MACs executed 100.0%" in details
+    assert "Nothing is smaller or faster: 0.40 MB on disk (100.0%); MACs executed 100.0%" in details
     assert "MACs of non-zeros 50.0% (theory only)" in details
     assert "measured no speed-up at batch 1" in details
     assert "No configuration is measured to be faster than its dense twin." in details
@@ -177,6 +227,41 @@ def test_each_model_and_data_set_has_its_own_sentence() -> None:
     first, second = page(*here, *there)["scopes"]
     assert {first["dataset"], second["dataset"]} == {"docstrings", "sst2"}
     assert {first["tone"], second["tone"]} == {"gain", "loss"}
+
+
+def test_two_folders_of_texts_are_two_data_sets() -> None:
+    def of(folder: str, values: Values, batch: int = 32) -> list[dict[str, Any]]:
+        config = {"dataset": {"path": folder, "batch_size": batch}, "model": {"source": "m"}}
+        return [
+            changed(r, id=f"{folder}{batch}{n}", config=config, config_digest=f"{folder}{batch}")
+            for n, r in enumerate(seeds("dsee", values))
+        ]
+
+    first, second = page(*of("/a", CLEAR), *of("/a", EVEN, batch=8), *of("/b", WORSE))["scopes"]
+    assert (first["apart"], first["runs"], first["tone"]) == ("path /a", 6, "gain")
+    assert (second["apart"], second["runs"], second["tone"]) == ("path /b", 3, "loss")
+
+
+def test_what_a_model_was_made_from_tells_scopes_apart_and_claims_its_lost_runs() -> None:
+    records = seeds("dsee", CLEAR)
+    for record in records:
+        record["config"] = {"model": {"source": "one"}, "dataset": {"limit": None}}
+    config = {"model": {"source": "two"}, "dataset": {"limit": 9}}
+    first, second = page(*records, failed(id="x", config=config))["scopes"]
+    assert (first["apart"], second["apart"]) == ("limit null, source one", "limit 9, source two")
+    assert "did not finish" not in " ".join(first["details"])
+    assert second["headline"].startswith("Nothing is finished yet; 1 failed")
+
+
+def test_a_task_or_metric_that_differs_is_named_where_it_does() -> None:
+    other = seeds("lora", EVEN, quality__primary="loss", quality__direction="min")
+    for record in other:
+        record["quality"]["compressed"]["loss"] = record["quality"]["dense"]["loss"] = 0.5
+    assert {scope["apart"] for scope in page(*seeds("dsee", CLEAR), *other)["scopes"]} == {
+        "accuracy",
+        "loss",
+    }
+    assert [scope["apart"] for scope in page(*seeds("dsee", CLEAR))["scopes"]] == [""]
 
 
 @pytest.mark.parametrize("change", ["size__checkpoint_bytes", "size__dense_checkpoint_bytes"])

@@ -37,6 +37,11 @@ def test_a_run_has_a_page_of_its_own_and_the_back_button_leaves_it(page: Any) ->
         "dsee.train",
     ):
         assert word in text, word
+    ledgers = {
+        name: page.text_content(f"#run .ledger.{name}") for name in ("storage", "theoretical")
+    }
+    assert "non-zero parameters" in ledgers["theoretical"]
+    assert "non-zero parameters" not in ledgers["storage"]
     assert "no speed-up" in text or "× faster" in text
     page.go_back()
     assert page.locator("#summary").is_visible() and page.locator("#run").is_hidden()
@@ -51,7 +56,7 @@ def test_two_runs_differ_in_what_differs(page: Any) -> None:
     page.select_option("#diff-with", other)
     text = page.text_content("#diff-body")
     assert "compression.dsee.sparsity" in text and "compression.lora.sparsity" in text
-    assert "non-zero parameters (storage)" in text
+    assert "non-zero parameters (theoretical)" in text
     assert "trainer.batch" not in text and "max_length" not in text  # equal in both
     assert f"diff={other}" in page.url
     page.click("#back")

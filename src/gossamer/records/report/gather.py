@@ -8,21 +8,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gossamer.records import compare
+from gossamer.records.find import SKIM, uncollected
 from gossamer.records.intervals import t_quantile
 from gossamer.records.report import curves, overview
 from gossamer.records.report.groups import (
+    Flat,
     Group,
     Scope,
-    flatten,
+    apart,
     grouped,
-    method_of,
+    identity,
     plain,
-    scope_of,
     told,
     varying,
 )
-from gossamer.records.table import SETTING, speed_labels, speed_up
+from gossamer.records.report.ledgers import measured
+from gossamer.records.runs import flat, place, runs, timed
+from gossamer.records.table import methods, speed_labels, speed_up
 
 Record = Mapping[str, Any]
 ENVIRONMENT = "environment.json"
@@ -49,17 +54,17 @@ class Shared:
 def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
     """The page's data, ready for JSON."""
     records = found.records
-    runs = {**records, **found.unfinished}
+    every = {**records, **found.unfinished}
     configs, environments, versions = Shared(), Shared(), Shared()
     steps, layers = Shared(), Shared()
-    keys = _keys(runs)
-    flats = [flatten(record["config"]) for record in records.values()]
-    groups = grouped(list(records.values()), flats)
+    keys = _keys(every)
+    flats = {path: flat(record["config"]) for path, record in every.items()}
+    groups = _groups(records, [flats[path] for path in records])
     settings = _settings(records.values())
-    scopes = _scopes(groups, found.unfinished.values(), settings)
-    of_run = {place: n for n, group in enumerate(groups) for place in group.places}
+    scopes, shown = _scopes(groups, [(r, flats[path]) for path, r in found.unfinished.items()])
+    of_run = {at: n for n, group in enumerate(groups) for at in group.places}
     rows, thinned = [], False
-    for n, (path, record) in enumerate(runs.items()):
+    for n, (path, record) in enumerate(every.items()):
         row = {
             "key": keys[path],
             "path": str(path.parent),
@@ -69,8 +74,8 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
             "model": record["choices"]["model"],
             "dataset": record["choices"]["dataset"],
             "task": record["choices"]["task"],
-            "method": method_of(record),
-            "config": configs.place(_settled(record["config"])),
+            "method": "+".join(methods(record)) or "none",
+            "config": configs.place(_settled(flats[path])),
             "versions": versions.place(record["versions"]),
             "environment": environments.place(_environment(path.parent / ENVIRONMENT)),
         }
@@ -84,15 +89,15 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
             name: [steps.place(ticks), values] for name, (ticks, values) in logged.items()
         }
         rows.append(row)
-    largest = max((len(group.members) for group in groups), default=1)
+    largest = max((len(group.places) for group in groups), default=1)
     return {
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "sources": [str(path) for path in paths],
         "notes": found.notes,
         "points": curves.POINTS if thinned else None,
         "t": [t_quantile(0.95, freedom) for freedom in range(1, largest)],
-        "axes": varying(told(flat) for flat in flats),
-        "scopes": scopes,
+        "axes": varying(told(flats[path]) for path in records),
+        "scopes": shown,
         "settings": [asdict(setting) for setting in settings.values()],
         "groups": [_group(group, scopes, settings) for group in groups],
         "configs": configs.values,
@@ -118,10 +123,16 @@ def _keys(runs: Mapping[Path, Record]) -> dict[Path, str]:
     return found
 
 
-def _settled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as text by dotted key, without what differs from seed to seed."""
-    flat = flatten(config)
-    return {key: plain(value) for key, value in flat.items() if key not in ("seed", "directory")}
+def _groups(records: Mapping[Path, Record], flats: Sequence[Flat]) -> list[Group]:
+    """Records as the comparison skims them, grouped by its rule."""
+    with uncollected():
+        skimmed = {path: SKIM.decode(msgspec.json.encode(r)) for path, r in records.items()}
+    return grouped(runs(skimmed), flats)
+
+
+def _settled(config: Flat) -> dict[str, str]:
+    """A configuration as text, without what differs from seed to seed."""
+    return {key: plain(value) for key, value in config.items() if key not in ("seed", "directory")}
 
 
 @dataclass(frozen=True)
@@ -134,20 +145,16 @@ class Setting:
 
 
 def _settings(records: Any) -> dict[tuple[Any, ...], Setting]:
-    timed: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    entries: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for record in records:
         for entry in record["speed"]:
-            if "skipped" not in entry:
-                timed.setdefault(_place(entry), entry)
-    labels = speed_labels(list(timed.values()))
+            if timed(entry):
+                entries.setdefault(place(entry), entry)
+    labels = speed_labels(list(entries.values()))
     return {
-        place: Setting(label, entry["workload"], _detail(entry))
-        for (place, entry), label in zip(timed.items(), labels, strict=True)
+        where: Setting(label, entry["workload"], _detail(entry))
+        for (where, entry), label in zip(entries.items(), labels, strict=True)
     }
-
-
-def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (entry["workload"], *(entry[name] for name in SETTING))
 
 
 def _detail(entry: Mapping[str, Any]) -> str:
@@ -163,81 +170,76 @@ def _detail(entry: Mapping[str, Any]) -> str:
 
 
 def _scopes(
-    groups: Sequence[Group],
-    unfinished: Any,
-    settings: Mapping[tuple[Any, ...], Setting],
-) -> list[dict[str, Any]]:
-    """One dict for each scope, the one with the most runs first. Runs that did not finish belong to
-    the scopes of their model, data set and task; one of their own if nothing else is there."""
-
-    def label(entry: Mapping[str, Any]) -> str:
-        return settings[_place(entry)].label
-
-    cut = Counter(tuple(r["choices"][k] for k in ("model", "dataset", "task")) for r in unfinished)
+    groups: Sequence[Group], unfinished: Sequence[tuple[Record, Flat]]
+) -> tuple[list[Scope], list[dict[str, Any]]]:
+    """The scopes, the one with the most runs first, and what the page shows of each. Runs that did
+    not finish belong to the scopes of their model, data set and task; one of their own if nothing
+    else is there."""
+    cut: Counter[tuple[Any, ...]] = Counter()
+    for record, config in unfinished:
+        names = (record["choices"][name] for name in ("model", "dataset", "task"))
+        cut[*names, identity(config)] += 1
     members: dict[Scope, list[Group]] = {}
     for group in groups:
         members.setdefault(group.scope, []).append(group)
-    found = []
+    told_of: dict[Scope, dict[str, Any]] = {}
     for scope, several in members.items():
-        lost = cut.pop((scope.model, scope.dataset, scope.task), 0)
-        verdict = overview.verdict(scope, several, lost, label)
-        count = sum(len(group.members) for group in several)
-        best = verdict.best and groups.index(verdict.best)
-        found.append(
-            {
-                **asdict(scope),
-                "runs": count,
-                "headline": verdict.headline,
-                "tone": verdict.tone,
-                "details": verdict.details,
-                "best": best,
-            }
-        )
-    for (model, dataset, task), lost in cut.items():
-        text = f"Nothing is finished yet; {lost} failed or were cut."
-        found.append(
-            {
-                **asdict(Scope(model, dataset, task, "", "max", "test")),
-                "runs": 0,
-                "headline": text,
-                "tone": "open",
-                "details": ["They are listed below, each with its error."],
-                "best": None,
-            }
-        )
-    return sorted(found, key=lambda scope: (-scope["runs"], scope["dataset"], scope["model"]))
+        lost = cut.pop((scope.model, scope.dataset, scope.task, scope.keys), 0)
+        verdict = overview.verdict(scope, several, lost)
+        told_of[scope] = {
+            "runs": sum(len(group.places) for group in several),
+            "headline": verdict.headline,
+            "tone": verdict.tone,
+            "details": verdict.details,
+            "best": verdict.best and groups.index(verdict.best),
+        }
+    for (model, dataset, task, keys), lost in cut.items():
+        told_of[Scope(model, dataset, task, "", "max", "test", keys)] = {
+            "runs": 0,
+            "headline": f"Nothing is finished yet; {lost} failed or were cut.",
+            "tone": "open",
+            "details": ["They are listed below, each with its error."],
+            "best": None,
+        }
+    scopes = sorted(told_of, key=lambda s: (-told_of[s]["runs"], s.dataset, s.model, str(s.keys)))
+    extra = apart(scopes)
+    shown = []
+    for scope in scopes:
+        own = asdict(scope)
+        del own["keys"]
+        shown.append({**own, "apart": extra[scope], **told_of[scope]})
+    return scopes, shown
 
 
 def _group(
-    group: Group,
-    scopes: Sequence[Mapping[str, Any]],
-    settings: Mapping[tuple[Any, ...], Setting],
+    group: Group, scopes: Sequence[Scope], settings: Mapping[tuple[Any, ...], Setting]
 ) -> dict[str, Any]:
-    own = asdict(group.scope)
-    place = next(n for n, scope in enumerate(scopes) if own.items() <= scope.items())
     found = {}
     if group.method != "none":
-        timed = overview.measured(group, lambda entry: str(list(settings).index(_place(entry))))
-        for setting, (p50, low, high) in timed.items():
-            ups = {"p50": p50, "low": low, "high": high}
-            found[setting] = {"speed_up": ups, "told": speed_up(**ups)}
-    return {"label": group.label, "scope": place, "members": group.places, "speed": found}
+        labels = [setting.label for setting in settings.values()]
+        for label, ups in measured(group).items():
+            found[str(labels.index(label))] = {"speed_up": ups, "told": speed_up(**ups)}
+    return {
+        "label": group.label,
+        "scope": scopes.index(group.scope),
+        "members": group.places,
+        "speed": found,
+    }
 
 
 def _finished(
     record: Record, settings: Mapping[tuple[Any, ...], Setting], layers: Shared
 ) -> dict[str, Any]:
-    scope = scope_of(record)
     places = {key: n for n, key in enumerate(settings)}
     speed = []
     for entry in record["speed"]:
-        if "skipped" in entry:
+        if not timed(entry):
             speed.append(entry)
             continue
         up = entry["speed_up"]
         speed.append(
             {
-                "setting": places[_place(entry)],
+                "setting": places[place(entry)],
                 "told": speed_up(**up),
                 "speed_up": {name: curves.short(value) for name, value in up.items()},
                 **{side: _times(entry[side]) for side in ("compressed", "dense")},
@@ -245,8 +247,8 @@ def _finished(
         )
     rows = record["layers"]
     return {
-        "metric": scope.metric,
-        "direction": scope.direction,
+        "metric": record["quality"]["primary"],
+        "direction": record["quality"]["direction"],
         "quality": {side: record["quality"][side] for side in ("dense", "compressed")},
         "budget": record["budget"],
         "size": record["size"],
@@ -275,4 +277,4 @@ def _environment(path: Path) -> dict[str, str]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {key: plain(value) for key, value in flatten(found).items()}
+    return {key: plain(value) for key, value in flat(found).items()}

@@ -5,14 +5,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gossamer.records.table import methods
+from gossamer.records import grouping
+from gossamer.records.runs import Key, Run
 
-Record = Mapping[str, Any]
-Flat = dict[str, Any]
-UNTOLD = {"seed", "rerun", "name", "outputs", "digest", "directory", "twin_export"}
-UNTOLD_GROUPS = ("logger.", "hydra.", "sweep.")
+Flat = Mapping[str, Key]
+# Keys of a data set that say how its rows are cut and handed over, not which they are.
+BATCHING = {f"dataset.{name}" for name in ("batch_size", "max_length", "workers", "cache")}
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,10 @@ class Scope:
     model: str
     dataset: str
     task: str
-    metric: str
+    metric: str  # "": nothing is finished
     direction: str
     split: str
+    keys: tuple[tuple[str, Key], ...]  # of the configuration: which model, which rows
 
 
 @dataclass
@@ -33,111 +33,120 @@ class Group:
 
     scope: Scope
     method: str  # "none", "dsee", "lora+magnitude"
-    members: list[Record]  # by seed
-    places: list[int]  # of the members, in the list that was grouped
+    seeds: grouping.Group
+    places: list[int]  # of the runs, in the list that was grouped
     flat: Flat
     label: str = ""  # the method, and what tells it from the others of its kind
 
+    @property
+    def first(self) -> Run:
+        return self.seeds.first
 
-def scope_of(record: Record) -> Scope:
-    choices, quality = record["choices"], record["quality"]
+
+def scope_of(run: Run, flat: Flat) -> Scope:
+    choices, quality = run.record.choices, run.record.quality
     return Scope(
-        *(choices[name] for name in ("model", "dataset", "task")),
-        *(quality[name] for name in ("primary", "direction", "split")),
+        choices.model,
+        choices.dataset,
+        choices.task,
+        quality.primary,
+        quality.direction,
+        quality.split,
+        identity(flat),
     )
 
 
-def method_of(record: Record) -> str:
-    return "+".join(methods(record)) or "none"
+def identity(flat: Flat) -> tuple[tuple[str, Key], ...]:
+    """The model's keys and the data set's: two folders of texts are two data sets, whatever the
+    choice is called. A key that is null is left out, as is one that is newer than the run."""
+    return tuple(
+        (key, value)
+        for key, value in sorted(flat.items())
+        if key.startswith(("model.", "dataset.")) and key not in BATCHING and value is not None
+    )
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
-    """{"trainer.lr": 1e-4}: the leaves of a nested configuration by their dotted keys; a list is
-    one leaf, an empty mapping too."""
-    flat: Flat = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def apart(scopes: Sequence[Scope]) -> dict[Scope, str]:
+    """What tells each from the others of its model and data set: "path /data/a"; "" for nothing."""
+    alike: dict[tuple[str, str], list[Scope]] = defaultdict(list)
+    for scope in scopes:
+        alike[scope.model, scope.dataset].append(scope)
+    found = {}
+    for several in alike.values():
+        nothing: dict[str, Key] = {key: None for scope in several for key, _ in scope.keys}
+        flats = [nothing | dict(scope.keys) for scope in several]
+        keys = varying(flats)
+        tasks = len({scope.task for scope in several}) > 1
+        metrics = len({scope.metric for scope in several} - {""}) > 1
+        for scope, flat in zip(several, flats, strict=True):
+            words = [scope.task] * tasks + [scope.metric] * metrics + _worded(keys, flat)
+            found[scope] = ", ".join(filter(None, words))
+    return found
 
 
 def told(flat: Flat) -> Flat:
-    """The keys that say what was run, without names, folders, loggers and classes."""
+    """The keys that say what was run, without those that change no result, and classes."""
     return {
         key: value
         for key, value in flat.items()
-        if key not in UNTOLD and not key.startswith(UNTOLD_GROUPS) and not key.endswith("_target_")
+        if not grouping.idle(key) and not key.endswith("_target_")
     }
 
 
-def varying(flats: Iterable[Flat]) -> list[str]:
+def varying(flats: Iterable[Mapping[str, Key]]) -> list[str]:
     """The keys that have more than one value, those that most configurations have first. A key
     that only some have (another method's) varies if it does so among these."""
     values: dict[str, set[str]] = defaultdict(set)
     having: Counter[str] = Counter()
     for flat in flats:
         for key, value in flat.items():
-            values[key].add(json.dumps(value, sort_keys=True, default=str))
+            values[key].add(json.dumps(value))
             having[key] += 1
     found = [key for key, distinct in values.items() if len(distinct) > 1]
     return sorted(found, key=lambda key: (-having[key], key))
 
 
-def grouped(records: Sequence[Record], flats: Sequence[Flat]) -> list[Group]:
-    """Groups in the order of their first run. Only equal digests, budgets and workloads are seeds
-    of one another."""
-    found: dict[Any, Group] = {}
-    for place, (record, flat) in enumerate(zip(records, flats, strict=True)):
-        budget = record["budget"]
-        terms = tuple(budget[name] for name in ("start", "base", "steps", "unspent", "pair_equal"))
-        key = (
-            scope_of(record),
-            method_of(record),
-            record["config_digest"],
-            terms,
-            tuple(budget["twin"]),
-            record["compute"]["workload"],
-        )
-        if key not in found:
-            found[key] = Group(scope_of(record), method_of(record), [], [], told(flat))
-        found[key].members.append(record)
-        found[key].places.append(place)
-    groups = list(found.values())
-    for group in groups:
-        order = sorted(zip(group.members, group.places, strict=True), key=lambda m: m[0]["seed"])
-        group.members, group.places = map(list, zip(*order, strict=True))
+def grouped(every: Sequence[Run], flats: Sequence[Flat]) -> list[Group]:
+    """Groups in the order of their first run, by the rule of `gossamer compare`. `flats`: the
+    configuration of each run."""
+    places = {run: place for place, run in enumerate(every)}
+    groups = []
+    for seeds in grouping.groups(every, ())[0]:
+        flat = flats[places[seeds.first]]
+        scope = scope_of(seeds.first, flat)
+        method = seeds.choice("compression")
+        groups.append(Group(scope, method, seeds, [places[r] for r in seeds.runs], told(flat)))
     _label(groups)
     return groups
 
 
 def _label(groups: Sequence[Group]) -> None:
-    alike: dict[Any, list[Group]] = defaultdict(list)
+    alike: dict[tuple[Scope, str], list[Group]] = defaultdict(list)
     for group in groups:
         alike[group.scope, group.method].append(group)
     for (_, method), several in alike.items():
         keys = varying(group.flat for group in several)
-        words = Counter(key.rpartition(".")[2] for key in keys)
         for group in several:
-            parts = [method]
-            for key in keys:
-                if key in group.flat:
-                    last = key.rpartition(".")[2]
-                    parts.append(f"{last if words[last] == 1 else key} {plain(group.flat[key])}")
-            group.label = " · ".join(parts)
+            group.label = " · ".join([method, *_worded(keys, group.flat)])
         repeated = Counter(group.label for group in several)
         for group in several:
             if repeated[group.label] > 1:
-                first = group.members[0]
-                steps = first["budget"]["total"]
-                group.label += f" · {steps} steps · {first['config_digest'][:8]}"
+                first = group.first.record
+                group.label += f" · {first.budget.total} steps · {first.config_digest[:8]}"
 
 
-def plain(value: Any) -> str:
-    """A configuration's value as text: 3e-05, [query, value], null."""
+def _worded(keys: Sequence[str], flat: Flat) -> list[str]:
+    """["lr 0.0001"]: by the last part of a key, where that names one of `keys` only."""
+    words = Counter(key.rpartition(".")[2] for key in keys)
+    return [
+        f"{last if words[last := key.rpartition('.')[2]] == 1 else key} {plain(flat[key])}"
+        for key in keys
+        if key in flat
+    ]
+
+
+def plain(value: Key) -> str:
+    """A configuration's value as text: 3e-05, ["query", "value"], null."""
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, default=str).replace('"', "")
+    return value if isinstance(value, str) else json.dumps(value)

@@ -30,11 +30,7 @@ const against = (run) => {
 const timed = (run, setting) => run.speed.find((entry) => entry.setting === setting) ?? null;
 const scopeName = (scope) => `${scope.model} × ${scope.dataset}`;
 /** Two scopes can have one model and data set: what sets them apart is added. */
-function scopeTitle(scope) {
-  const alike = D.scopes.filter((other) => scopeName(other) === scopeName(scope));
-  const extra = alike.length > 1 ? ` (${scope.task}${scope.metric ? `, ${scope.metric}` : ''})` : '';
-  return scopeName(scope) + extra;
-}
+const scopeTitle = (scope) => scopeName(scope) + (scope.apart ? ` (${scope.apart})` : '');
 const runTitle = (run) => `${run.of ? run.of.label : run.method} · seed ${run.seed}`;
 
 /** Mean and half of its 95% t interval; null where a value is missing, half null for one seed. */

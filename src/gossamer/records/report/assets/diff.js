@@ -38,7 +38,7 @@ function results(run) {
   for (const [name, value] of Object.entries(run.quality.dense)) found[`test ${name} of the dense twin`] = fixed(4)(value);
   Object.assign(found, {
     'on disk, bytes (storage)': whole(run.size.checkpoint_bytes),
-    'non-zero parameters (storage)': whole(run.size.nonzero_parameters),
+    'non-zero parameters (theoretical)': whole(run.size.nonzero_parameters),
     'trained parameters (storage)': whole(run.size.trainable_parameters),
     'MACs executed (theoretical)': whole(run.compute.macs_effective),
     'MACs of non-zeros (theoretical)': whole(run.compute.macs_nonzero),

@@ -57,9 +57,11 @@ function say(text) {
 // Numbers: a true minus sign, no more digits than are meant.
 const minus = (text) => text.replace(/^-/, '−').replace(/e-/, 'e−');
 const finite = (value) => typeof value === 'number' && Number.isFinite(value);
-const fixed = (digits) => (value) => (finite(value) ? minus(value.toFixed(digits)) : '–');
+const formats = Array.from({length: 7}, (_, digits) => new Intl.NumberFormat('en-US',
+  {minimumFractionDigits: digits, maximumFractionDigits: digits}));
+const fixed = (digits) => (value) => (finite(value) ? minus(formats[digits].format(value)) : '–');
 const signed = (digits) => (value) =>
-  finite(value) ? (value > 0 ? '+' : '') + minus(value.toFixed(digits)) : '–';
+  finite(value) ? (value > 0 ? '+' : '') + fixed(digits)(value) : '–';
 const whole = (value) => (finite(value) ? Math.round(value).toLocaleString('en-US') : '–');
 const significant = (value) => {
   if (!finite(value)) return '–';

@@ -12,7 +12,7 @@ function parseFilter(text) {
     const tests = words.split(/\s+(?=[<>=!])/).map(comparison);
     return (cell) => tests.every((test) => test(cell));
   }
-  const range = RANGE.exec(words.replace(/−/g, '-'));
+  const range = RANGE.exec(typed(words));
   if (range) {
     const [low, high] = [Number(range[1]), Number(range[2])];
     return ({value}) => finite(value) && value >= low && value <= high;
@@ -25,6 +25,9 @@ function parseFilter(text) {
   return (cell) => contains(cell, lower);
 }
 
+/** A number as the table writes it: −1,234.5 */
+const typed = (text) => text.replace(/−/g, '-').replace(/(\d),(?=\d{3})/g, '$1');
+
 const contains = (cell, lower) =>
   String(cell.text).toLowerCase().includes(lower) ||
   String(cell.value ?? '').toLowerCase().includes(lower);
@@ -33,7 +36,7 @@ function comparison(word) {
   const found = COMPARISON.exec(word.replace(/−/g, '-'));
   if (!found) return () => true; // still being typed
   const [, sign, right] = found;
-  const number = Number(right);
+  const number = Number(typed(right));
   if (right.trim() !== '' && Number.isFinite(number)) {
     const compare = {
       '>': (value) => value > number,

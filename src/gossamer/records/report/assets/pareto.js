@@ -79,10 +79,11 @@ function paretoPoints(axis) {
     if (y !== null && x.mean !== null) points.push({row, x: x.mean, dx: x.half, y, dy: half});
   }
   const sign = D.scopes[Math.max(S.scope, 0)].direction === 'min' ? -1 : 1;
-  let best = -Infinity;
+  let best = null; // points that tie in both are on the front together
   for (const point of [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y))) {
-    point.front = sign * point.y > best;
-    if (point.front) best = sign * point.y;
+    point.front = best === null || sign * point.y > sign * best.y ||
+      (point.x === best.x && point.y === best.y);
+    if (point.front) best = point;
   }
   return points;
 }
@@ -93,7 +94,7 @@ function paretoFigure(axis, scope, points) {
   const any = points.some(({row}) => isSelected(row) !== 'false');
   const traces = [{x: front.map((p) => p.x), y: front.map((p) => p.y), mode: 'lines',
     line: {shape: 'hv', width: 1.5, color: style.getPropertyValue('--muted'), dash: 'dot'},
-    hoverinfo: 'skip', name: 'front'}];
+    hoverinfo: 'skip', name: 'front', customdata: front.map((p) => p.row.id)}];
   for (const method of D.methods) {
     const own = points.filter(({row}) => row.method === method);
     if (!own.length) continue;

@@ -111,14 +111,14 @@ function runLedgers(run) {
     ledger('Storage', 'What is really there, in the weight files.', plainTable(columns, [
       ['on disk', mb(size.dense_checkpoint_bytes), mb(size.checkpoint_bytes), share(size.checkpoint_bytes, size.dense_checkpoint_bytes)],
       ['parameters', whole(size.dense_parameters), whole(size.parameters), share(size.parameters, size.dense_parameters)],
-      ['non-zero parameters', whole(size.dense_parameters), whole(size.nonzero_parameters), share(size.nonzero_parameters, size.dense_parameters)],
       ['trained parameters', '', whole(size.trainable_parameters), share(size.trainable_parameters, size.dense_parameters)],
       ['bits per weight, changed layers', '', size.bits_per_weight === null ? 'none changed' : significant(size.bits_per_weight), ''],
       ['state while it runs', '', mb(size.state_bytes), ''],
     ], 'Storage')),
-    ledger('Theoretical', `Multiply-accumulates of one sample, ${compute.workload}; counted by ${compute.counted_by}.`, plainTable(columns, [
-      ['executed', macs(compute.macs_dense), macs(compute.macs_effective), share(compute.macs_effective, compute.macs_dense)],
-      ['of non-zeros (no runtime is claimed to skip the others)', macs(compute.macs_dense), macs(compute.macs_nonzero), share(compute.macs_nonzero, compute.macs_dense)],
+    ledger('Theoretical', `MACs are multiply-accumulates of one sample, ${compute.workload}; counted by ${compute.counted_by}.`, plainTable(columns, [
+      ['MACs executed', macs(compute.macs_dense), macs(compute.macs_effective), share(compute.macs_effective, compute.macs_dense)],
+      ['MACs of non-zeros (no runtime is claimed to skip the others)', macs(compute.macs_dense), macs(compute.macs_nonzero), share(compute.macs_nonzero, compute.macs_dense)],
+      ['non-zero parameters', whole(size.dense_parameters), whole(size.nonzero_parameters), share(size.nonzero_parameters, size.dense_parameters)],
     ], 'Theoretical')),
     ledger('Measured', 'The model and its twin in turns, on one device.', run.speed.length
       ? plainTable([['workload'], ['measured on'], ['dense p50, ms', true], ['p50, ms', true], ['p95, ms', true], ['per second', true], ['peak MB', true], ['speed-up [95%]', true]],

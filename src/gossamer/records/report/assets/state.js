@@ -21,7 +21,7 @@ function clearState() {
   });
 }
 
-const scopeId = (scope) => [scope.model, scope.dataset, scope.task, scope.metric].join(' ');
+const scopeId = (scope) => [scope.model, scope.dataset, scope.task, scope.metric, scope.apart].join(' ').trim();
 
 function readState() {
   clearState();

@@ -31,12 +31,13 @@ function buildTable() {
       h('label', {class: 'check'}, frame.group, 'Group by seeds'),
       frame.columns, frame.copy, frame.reset, frame.told),
     h('div', {class: 'box runs', tabindex: '0', role: 'region', 'aria-label': 'Table of runs'},
-      h('table', {class: 'runs', 'aria-labelledby': 'runs-title'}, frame.head, frame.body)),
+      h('table', {class: 'runs', role: 'grid', 'aria-multiselectable': 'true', 'aria-labelledby': 'runs-title'},
+        frame.head, frame.body)),
     frame.foot,
     h('p', {class: 'hint'}, 'Filters: ', h('code', {}, 'dsee'), ' text, ', h('code', {}, '>0.8'), ' ',
       h('code', {}, '<=3'), ' ', h('code', {}, '0.7..0.9'), ' numbers in the column’s unit, ',
       h('code', {}, '!lora'), ' not. A row: Enter or click selects, ',
-      h('kbd', {}, 'o'), ' opens, arrows move.'));
+      h('kbd', {}, 'o'), ' opens, ↑ and ↓ move, → goes to its runs.'));
   document.addEventListener('click', (event) => {
     for (const menu of document.querySelectorAll('details.menu[open]')) {
       if (!menu.contains(event.target)) menu.open = false;
@@ -161,23 +162,30 @@ function tableRow(row, columns) {
       title: cell.title ?? interval ?? (long ? cell.text : null)},
     column.id === 'method' && swatch(row.method), cell.text);
   }),
-  h('td', {class: 'open'}, row.runs.map((run) => runLink(run, row.grouped ? `s${run.seed}` : 'open'))));
+  h('td', {class: 'open'}, row.runs.map((run) => runLink(run, row.grouped ? `s${run.seed}` : 'open', {tabindex: '-1'}))));
 }
 
-function runLink(run, text) {
+/** In a row of the table Tab passes over it, and → leads to it; everywhere else it is any link. */
+function runLink(run, text, properties = {}) {
   return h('a', {href: address({...S, run: run.key, diff: null}), title: `The page of ${runTitle(run)}`,
-    tabindex: '-1', onclick: (event) => {
+    ...properties, onclick: (event) => {
       if (event.metaKey || event.ctrlKey) return;
       event.preventDefault();
       openRun(run.key);
     }}, text);
 }
 
+/** ↑ ↓ from row to row, → into its links and on, ← back; what is typed into a link is the link's. */
 function rowKey(event, row) {
   const at = event.currentTarget;
-  if (event.target !== at) return;
+  const stops = [at, ...at.querySelectorAll('td.open a')];
+  const here = stops.indexOf(event.target);
   const step = {ArrowDown: 'nextElementSibling', ArrowUp: 'previousElementSibling'}[event.key];
+  const aside = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+  if (here < 0 || event.metaKey || event.ctrlKey || event.altKey) return;
   if (step) at[step]?.focus();
+  else if (aside) stops[here + aside]?.focus();
+  else if (here > 0) return;
   else if (event.key === 'Enter' || event.key === ' ') toggle(row.runs);
   else if (event.key === 'o') openRun(row.runs[0].key);
   else return;
