@@ -109,7 +109,8 @@ def save(project: str, entity: str | None, url: str | None) -> str:
     api = wandb.Api()
     entity = entity or api.default_entity
     try:
-        runs = api.runs(f"{entity}/{project}", {"summary_metrics.status": "done"}, per_page=1)
+        done = {"summary_metrics.status": "done"}
+        runs = api.runs(f"{entity}/{project}", done, order="-created_at", per_page=1)
         newest = next(iter(runs), None)
     except (wandb.errors.Error, ValueError) as error:
         raise ConfigError(f"{entity}/{project}: {str(error).splitlines()[0]}") from error
@@ -118,11 +119,14 @@ def save(project: str, entity: str | None, url: str | None) -> str:
             f"{entity}/{project}: no finished run there; send some with gossamer sync-wandb outputs"
         )
     made = workspace(view(dict(newest.summary)), entity, project)
-    if url:
-        saved = ws.Workspace.from_url(url)
-        saved.sections, saved.runset_settings = made.sections, made.runset_settings
-        made = saved
-    return made.save().url
+    try:
+        if url:
+            saved = ws.Workspace.from_url(url)
+            saved.sections, saved.runset_settings = made.sections, made.runset_settings
+            made = saved
+        return made.save().url
+    except (wandb.errors.Error, ValueError, OSError) as error:
+        raise ConfigError(f"{url or project}: {str(error).splitlines()[0]}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

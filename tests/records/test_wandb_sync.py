@@ -187,6 +187,21 @@ def test_a_dry_run_says_what_would_be_sent_and_needs_no_key(run: Path, tmp_path:
     assert not imported(ended) & {"torch", "wandb"} and "gossamer.cli" in imported(ended)
 
 
+@pytest.mark.parametrize("kind", [OSError, ValueError, "wandb"])
+def test_what_wandb_refuses_while_it_is_sent_is_a_line(run: Path, monkeypatch, kind) -> None:
+    from wandb.errors import CommError
+
+    from gossamer.records import wandb_service
+
+    def refuse(*args, **options):
+        raise (CommError if kind == "wandb" else kind)("no space\nleft")
+
+    monkeypatch.setattr(wandb_service, "begin", refuse)
+    service = object.__new__(wandb_service.Service)
+    with pytest.raises(StageError, match=r"wandb: no space; the same command goes on"):
+        service.send(made(run), {}, "mark")
+
+
 def test_a_place_without_a_record_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ended = gossamer(None, tmp_path, str(tmp_path / "empty"))

@@ -49,6 +49,16 @@ class Service:
         return There(run.summary.get(MARK), step if step >= 0 else None)
 
     def send(self, replay: Replay, rows: Mapping[int, Mapping[str, float]], mark: str) -> str:
+        """Raises StageError for whatever wandb or the network refuses: the next call goes on."""
+        import wandb
+
+        try:
+            return self._send(replay, rows, mark)
+        except (wandb.errors.Error, ValueError, OSError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise StageError(f"wandb: {reason}; the same command goes on from there") from error
+
+    def _send(self, replay: Replay, rows: Mapping[int, Mapping[str, float]], mark: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
             run = begin(
                 replay.identity,
