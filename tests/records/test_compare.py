@@ -92,7 +92,7 @@ def test_latency_of_two_devices_is_not_averaged(tmp_path: Path, capsys) -> None:
     put(tmp_path, "b", seed(2, speed=[other]))
     (row,) = compare.rows([str(tmp_path)])
     assert row["n"] == 2 and row["speed_up"] == {}
-    assert "batch 1 on another was measured for 1 of 2 seeds" in output(capsys, tmp_path)[1]
+    assert "batch 1 on another was measured for 1 of 2 runs" in output(capsys, tmp_path)[1]
 
 
 def test_each_device_has_its_own_column(tmp_path: Path) -> None:

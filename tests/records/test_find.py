@@ -11,6 +11,7 @@ import pytest
 
 from gossamer.records import find
 from gossamer.records import record as records
+from gossamer.sweep import jobs
 from tests.records.examples import done, failed
 
 WRITER = """
@@ -68,12 +69,24 @@ def test_a_skimmed_record_keeps_no_file_in_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("look", [find.find, find.skim])
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("layers", None), ("size", {}), ("extra", 1), ("speed", [{}])]
+    ("name", "wrong"),
+    [
+        ("layers", None),
+        ("layers", {}),
+        ("stages", 3),
+        ("checks", "a"),
+        ("artifacts", None),
+        ("versions", 3),
+        ("config", []),
+        ("size", {}),
+        ("extra", 1),
+        ("speed", [{}]),
+    ],
 )
 def test_a_record_that_is_wrong_anywhere_is_left_out_by_name(tmp_path, look, name, wrong) -> None:
     path = put(tmp_path / "a")
     record = done()
-    if name == "layers":
+    if name == "layers" and wrong is None:
         del record["layers"]
     else:
         record[name] = wrong
@@ -82,6 +95,28 @@ def test_a_record_that_is_wrong_anywhere_is_left_out_by_name(tmp_path, look, nam
     assert found.records == {}
     (line,) = found.notes
     assert line.startswith(f"left out: {path}: not a record of this version: {name}")
+
+
+@pytest.mark.parametrize("look", [find.find, find.skim])
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *((part, b'"\xff"') for part in ("versions", "config", "layers")),
+        *((part, b"{" * 9000) for part in ("versions", "config", "layers")),
+        ("config", b'"\\ud800"'),
+        ("config", b"1e999"),
+    ],
+)
+def test_what_is_no_json_in_a_part_that_is_passed_over_is_left_out(
+    tmp_path, look, part, value
+) -> None:
+    path = put(tmp_path / "a")
+    record = json.dumps(done(**{part: {"key": "here"} if part != "layers" else ["here"]}))
+    path.write_bytes(record.encode().replace(b'"here"', value))
+    found = look([tmp_path])
+    assert found.records == {}
+    (line,) = found.notes
+    assert line.startswith(f"left out: {path}: ")
 
 
 def test_a_sweep_folder_stands_for_its_runs(tmp_path: Path) -> None:
@@ -124,6 +159,27 @@ def test_jobs_without_a_record_are_counted(tmp_path: Path) -> None:
     found = find.skim([folder])
     assert len(found.records) == 1
     assert found.notes == [f"not finished: 2 of 3 jobs of {folder} have no record yet"]
+
+
+def test_the_manifest_that_a_sweep_writes_leads_to_its_runs(tmp_path: Path) -> None:
+    """As gossamer/sweep/jobs.py writes it, with relative and absolute places, from any folder."""
+    relative, absolute, none = *seeds(1, 2, root=tmp_path), "outputs/name/abc/seed3"
+    folder = tmp_path / "outputs" / "sweeps" / "0123456789ab"
+    places = {"a": relative, "b": str(tmp_path / absolute), "c": none}
+    listed = [jobs.Job(str(folder), k, (f"seed={k}",), d, str(tmp_path)) for k, d in places.items()]
+    about = {
+        "command": ["-m", "seed=1,2,3"],
+        "cwd": str(tmp_path),
+        "options": {"on_error": "continue"},
+        "code": "0" * 12,
+        "git": {"commit": None, "dirty": None},
+        "snapshot": None,
+    }
+    jobs.write(folder, listed, about, {"a": jobs.State("skipped")})
+    assert jobs.known(folder) == listed
+    found = find.skim([folder])
+    assert [record.seed for record in found.records.values()] == [1, 2]
+    assert found.notes == [f"not finished: 1 of 3 jobs of {folder} have no record yet"]
 
 
 def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from gossamer.records import grouping
 from gossamer.records import record as records
 from gossamer.records.compare import Asked, compared
 from gossamer.records.find import skim
+from gossamer.records.runs import apart, data_of, model_of
 from tests.records.examples import done
 
 
@@ -109,6 +110,45 @@ def test_no_key_mixes_data_sets_tasks_budgets_or_metrics_and_that_is_said(tmp_pa
     (note,) = notes
     assert note.startswith("not mixed: model=minilm was run ")
     assert ("sst2" in note) == (change == {"choices__dataset": "sst2"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        ({"path": "/a"}, {"path": "/b"}, "dataset.path (/a, /b)"),
+        ({"limit": None}, {"limit": 9}, "dataset.limit (null, 9)"),
+        ({"columns": ["a"]}, {"columns": ["b"]}, 'dataset.columns (["a"], ["b"])'),
+        ({"task": "cola"}, {"task": "mrpc"}, "dataset.task (cola, mrpc)"),
+    ],
+)
+def test_runs_on_other_data_of_the_same_choice_are_not_averaged(
+    tmp_path, one, other, differs
+) -> None:
+    put(tmp_path, 1, 1e-3, 0.5, config__dataset=one)
+    put(tmp_path, 2, 1e-3, 0.75, config__dataset=other)
+    rows, notes = told(tmp_path, by=["compression"])
+    assert [row["quality"] for row in rows] == [0.75, 0.5]
+    assert notes == [
+        "not mixed: compression=dsee was run on docstrings (classification) with "
+        f"{differs}; each has its own row"
+    ]
+    assert len({row["overrides"] for row in rows}) == 2
+    assert rows[0]["overrides"].startswith(f"dataset.{next(iter(other))}=")
+
+
+def test_how_rows_are_batched_makes_no_other_data(tmp_path: Path) -> None:
+    same = {"path": "/a", "batch_size": 8, "max_length": 64, "workers": 0, "cache": None}
+    put(tmp_path, 1, 1e-3, config__dataset=same)
+    put(tmp_path, 2, 1e-3, config__dataset={**same, "batch_size": 16, "workers": 2, "cache": "/c"})
+    (row,), _ = told(tmp_path, by=["compression"])
+    assert row["n"] == 2 and row["overrides"] == ""
+
+
+def test_the_identity_of_data_and_model_is_the_same_for_lists_and_their_text() -> None:
+    keys = {"dataset.b": ["x"], "dataset.a": None, "dataset.batch_size": 3, "model.c": {}, "d": 1}
+    assert data_of(keys) == data_of({**keys, "dataset.b": '["x"]'}) == (("dataset.b", '["x"]'),)
+    assert model_of(keys) == (("model.c", "{}"),)
+    assert apart([data_of(keys), (), (("dataset.b", 1),)]) == 'dataset.b (["x"], null, 1)'
 
 
 def test_the_same_note_on_many_rows_is_one_line(tmp_path: Path) -> None:

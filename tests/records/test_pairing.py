@@ -8,7 +8,7 @@ from scipy import stats
 
 from gossamer.errors import ConfigError
 from gossamer.records import record as records
-from gossamer.records.compare import Asked, compared
+from gossamer.records.compare import Asked, compared, main
 from gossamer.records.find import skim
 from tests.records.examples import done
 
@@ -77,7 +77,11 @@ def test_seeds_without_a_partner_are_named_and_the_others_paired(tmp_path: Path)
         {"choices__dataset": "sst2"},
         {"choices__task": "regression"},
         {"budget__total": 301},
+        {"budget__start": "init"},
+        {"compute__workload": "batch 8"},
         {"quality__primary": "loss"},
+        {"config__dataset": {"path": "/data/b"}},
+        {"config__model": {"source": "roberta-base"}},
     ],
 )
 def test_runs_of_another_model_data_set_task_budget_or_metric_are_no_partners(
@@ -90,11 +94,85 @@ def test_runs_of_another_model_data_set_task_budget_or_metric_are_no_partners(
     assert any(note.startswith("no partner: ") for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"config__dataset": {"path": "/data/b"}}, "dataset.path (null, /data/b)"),
+        ({"config__model": {"source": "roberta"}}, "model.source (null, roberta)"),
+        ({"budget__start": "init"}, "budget.start (trained, init)"),
+        (
+            {"budget__total": 301, "config__dataset": {"limit": 9}},
+            "budget.total (300, 301) and dataset.limit (null, 9)",
+        ),
+    ],
+)
+def test_what_keeps_the_nearest_from_being_the_partner_is_said(tmp_path, changes, what) -> None:
+    put(tmp_path, "lora", 1, 0.7)
+    put(tmp_path, "none", 1, 0.75, **changes)
+    put(tmp_path, "none", 1, 0.75, budget__total=7, budget__start="pretrained", **{
+        name: value for name, value in changes.items() if name.startswith("config")
+    })  # fmt: skip
+    _, (note,) = told(tmp_path)
+    assert note.endswith(f", seed 1: no run with compression=none has the same {what}")
+
+
+def test_batching_makes_no_other_data(tmp_path: Path) -> None:
+    put(tmp_path, "lora", 1, 0.7, config__dataset={"path": "a", "batch_size": 8, "workers": 1})
+    put(tmp_path, "none", 1, 0.75, config__dataset={"path": "a", "batch_size": 32, "limit": None})
+    rows, notes = told(tmp_path)
+    assert row(rows, "lora")["baseline_difference"] == pytest.approx(-0.05) and notes == []
+
+
 def test_a_baseline_may_be_another_model_if_it_names_one(tmp_path: Path) -> None:
     put(tmp_path, "lora", 1, 0.7)
     put(tmp_path, "none", 1, 0.75, choices__model="bert")
     rows, notes = told(tmp_path, "model=bert")
     assert row(rows, "lora")["baseline_difference"] == pytest.approx(-0.05) and notes == []
+
+
+def test_a_baseline_may_have_another_source_if_it_names_that(tmp_path: Path) -> None:
+    put(tmp_path, "lora", 1, 0.7, config__model={"source": "bert"})
+    put(tmp_path, "none", 1, 0.75, config__model={"source": "roberta"})
+    rows, notes = told(tmp_path, "model.source=roberta")
+    assert row(rows, "lora")["baseline_difference"] == pytest.approx(-0.05) and notes == []
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_runs_that_share_a_seed_are_one_pair(tmp_path: Path, seeds: int) -> None:
+    """Seven rates against one of the baseline: as many pairs as seeds, not seven times that."""
+    small = {}
+    for seed in range(1, seeds + 1):
+        put(tmp_path, "none", seed, 0.8)
+        for rate in range(7):
+            small[seed, rate] = 0.7 + seed / 100 + rate / 1e6
+            put(tmp_path, "lora", seed, small[seed, rate], lr=rate)
+    rows, _ = told(tmp_path, "compression=none", "trainer.lr=1e-3", by=["compression"])
+    found = next(row for name, row in rows.items() if name.startswith("lora"))
+    means = [sum(small[seed, r] for r in range(7)) / 7 for seed in range(1, seeds + 1)]
+    assert found["n"] == seeds and found["runs"] == found["baseline_runs"] == 7 * seeds
+    assert found["baseline_seeds"] == found["seeds"] == list(range(1, seeds + 1))
+    assert found["baseline_difference"] == pytest.approx(sum(means) / seeds - 0.8)
+    if seeds == 1:
+        assert found["quality_interval"] is found["difference_interval"] is None
+        assert found["baseline_difference_p"] is found["difference_p"] is None
+    else:
+        golden = stats.ttest_rel(means, [0.8] * seeds)
+        assert found["baseline_difference_p"] == pytest.approx(golden.pvalue)
+        half = stats.t.ppf(0.975, seeds - 1) * stats.sem(means)
+        assert found["quality_interval"] == pytest.approx(half)
+
+
+def test_of_a_row_that_averages_the_runs_with_a_partner_are_counted(tmp_path, capsys) -> None:
+    for seed in (1, 2):
+        put(tmp_path, "lora", seed, 0.7 + seed / 100, lr=1.0)
+        put(tmp_path, "lora", seed, 0.6, lr=2.0)
+        put(tmp_path, "none", seed, 0.75, lr=1.0)
+        put(tmp_path, "none", seed, 0.75, lr=3.0)
+    main([str(tmp_path)], "table", Asked(baseline=("compression=none",), by=["compression"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "seeds: 2  runs: 4" in lines[0]
+    (line,) = [line for line in lines[1:] if line.startswith("lora")]
+    assert ", 2 of 4" in line
 
 
 def test_of_several_the_one_that_is_configured_alike_is_the_partner(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,65 @@ def test_a_front_is_of_one_model_and_data_set_unless_asked_otherwise(tmp_path: P
     assert marked(tmp_path, pareto=pareto) == {"one": True, "other": True, "apart": True}
     across = marked(tmp_path, pareto=pareto, across_models=True)
     assert across == {"one": True, "other": False, "apart": True}
+
+
+ASKED = ("quality", "size.checkpoint_bytes")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"config__dataset": {"path": "/b"}}, "dataset.path (null, /b)"),
+        ({"config__model": {"source": "roberta"}}, "model.source (null, roberta)"),
+        ({"quality__primary": "loss", "quality__direction": "min"}, "metric (accuracy, loss)"),
+    ],
+)
+def test_other_data_and_other_models_have_fronts_of_their_own(tmp_path, change, told) -> None:
+    put(tmp_path, "one", 0.9, 100)
+    put(tmp_path, "other", 0.8, 200, **change)
+    table, notes = compared(skim([tmp_path]), Asked(pareto=ASKED))
+    assert [row["pareto"] for row in table] == [True, True]
+    assert notes == [f"not mixed: minilm docstrings classification has 2 fronts, of {told}"]
+
+
+def test_a_front_across_models_has_all_sources_but_one_data_set(tmp_path: Path) -> None:
+    put(tmp_path, "one", 0.9, 100)
+    put(tmp_path, "other", 0.8, 200, config__model={"source": "roberta"})
+    put(tmp_path, "apart", 0.7, 300, config__dataset={"path": "/b"})
+    expected = {"one": True, "other": False, "apart": True}
+    assert marked(tmp_path, pareto=ASKED, across_models=True) == expected
+
+
+def test_a_workload_parts_the_fronts_of_compute_alone(tmp_path: Path) -> None:
+    put(tmp_path, "one", 0.9, 100)
+    put(tmp_path, "other", 0.8, 200, compute__workload="batch 8")
+    assert marked(tmp_path, pareto=ASKED) == {"one": True, "other": False}
+    compute = marked(tmp_path, pareto=("quality", "compute.macs_effective"))
+    assert compute == {"one": True, "other": True}
+
+
+def test_a_front_of_several_budgets_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "one", 0.9, 100)
+    put(tmp_path, "other", 0.8, 200, budget__total=900)
+    put(tmp_path, "third", 0.8, 200, budget__start="init")
+    _, (note,) = compared(skim([tmp_path]), Asked(pareto=ASKED))
+    assert note == (
+        "note: the front of minilm docstrings classification mixes budgets: 300 steps (trained), "
+        "900 steps (trained), 300 steps (init)"
+    )
+
+
+def test_rows_that_average_the_same_models_share_a_front(tmp_path: Path) -> None:
+    for name, first, second in (("one", "a", "b"), ("two", "b", "a")):
+        for seed, model in ((1, first), (2, second)):
+            config = {"seed": seed, "group": name, "model": {"source": model}}
+            size = 100 if name == "one" else 200
+            put(
+                tmp_path, f"{name}{seed}", 0.9, size, choices__model=model, config=config, seed=seed
+            )
+    table, notes = compared(skim([tmp_path]), Asked(pareto=ASKED, by=["group"]))
+    assert {row["by"]["group"]: row["pareto"] for row in table} == {"one": True, "two": False}
+    assert not any("fronts" in note for note in notes)
 
 
 def test_a_row_without_a_figure_is_on_no_front_and_says_so(tmp_path: Path) -> None:

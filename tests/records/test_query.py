@@ -54,6 +54,7 @@ def chosen(root: Path, sql: str) -> list[int]:
         ('"it\'s" = 2', [2]),
         ("true", [1, 2, 3]),
         ("false", []),
+        ("null", []),
     ],
 )
 def test_a_condition_chooses_runs(three: Path, sql: str, seeds: list[int]) -> None:
@@ -68,7 +69,19 @@ def test_a_condition_chooses_runs(three: Path, sql: str, seeds: list[int]) -> No
         ("checkpoint_bytes > 1", "did you mean size.checkpoint_bytes"),
         ("accuracy >", "syntax error"),
         ("accuracy > 'many'", "many"),
-        ("true) ; drop table runs; select (1", "one condition, not 3 statements"),
+        ("true) ; drop table runs; select (1", "syntax error"),
+        ("true; drop table runs", "Parser Error"),
+        ("1=1) union select 99 where (1=1", "syntax error"),
+        ("1=1) from runs union all select 0, (true", "syntax error"),
+        ("1=1) from runs, runs as twice where (1=1", "syntax error"),
+        ("true union all select true", "Parser Error"),
+        ("true from runs where false", "Parser Error"),
+        ("true, false", "only a single expression"),
+        ("seed", "no condition that is true or false of each run"),
+        ("*", "no condition that is true or false of each run"),
+        ("unnest([true, true])", "no condition that is true or false of each run"),
+        ("count(*) > 1", "must appear in the GROUP BY"),
+        ("-- nothing", "SELECT clause without selection list"),
     ],
 )
 def test_a_wrong_condition_is_one_line_and_says_what_would_be_right(three, sql, told) -> None:

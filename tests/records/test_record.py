@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from gossamer.errors import ResumeError, StageError
 from gossamer.records import record as records
-from tests.records.examples import done, failed
+from tests.records.examples import changed, done, failed
+
+
+def timed(**changes) -> dict:
+    return changed(done()["speed"][0], **changes)
 
 
 @pytest.mark.parametrize("record", [done(), failed(), failed("preempted")])
@@ -49,6 +53,8 @@ def test_tuples_are_lists_and_metrics_that_are_not_finite_null(tmp_path: Path) -
         ({"speed": [{"workload": "batch 1"}]}, "speed[0].device: missing"),
         ({"speed": [{"workload": "a", "skipped": 1}]}, "speed[0].skipped: expected str, got int"),
         ({"size__parameters": float("nan")}, "size.parameters: expected int, got null"),
+        ({"speed": [timed(speed_up__p50=0.0)]}, "speed[0].speed_up.p50: expected float > 0.0"),
+        ({"speed": [timed(speed_up__low=-1.0)]}, "speed[0].speed_up.low: expected float > 0.0"),
         ({"schema": 1}, "schema: 1, but this version of gossamer knows 2"),
         ({"status": "stopped"}, "status: invalid enum value 'stopped'"),
         ({"error": "nothing"}, "error: no such field"),
@@ -94,6 +100,21 @@ def test_a_damaged_or_foreign_file_is_one_line_that_names_it(tmp_path, text, tol
         records.read(path)
     assert str(path) in str(caught.value) and told in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_record_of_another_version_is_nothing_to_delete(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(done(schema=1)))
+    with pytest.raises(ResumeError) as caught:
+        records.read(path)
+    assert str(caught.value).endswith(
+        "schema: 1, but this version of gossamer knows 2; read it with the version that wrote it, "
+        "or run again with rerun=true"
+    )
+    for damaged in ({**done(), "layers": 1}, {"loss": 1}, [1]):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(ResumeError, match="; delete it to run again, or restore it"):
+            records.read(path)
 
 
 def test_bytes_that_are_no_text_and_a_missing_file_are_named(tmp_path: Path) -> None:

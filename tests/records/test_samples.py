@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gossamer.records import predictions
+from gossamer.records import predictions, samples
 from gossamer.records import record as records
 from gossamer.records.compare import Asked, compared, main
 from gossamer.records.find import skim
@@ -129,6 +131,15 @@ def spoiled(root: Path, how: str) -> None:
             (put(root, "lora", 1, mine, twin) / "dense.safetensors").unlink()
         case "damaged":
             (put(root, "lora", 1, mine, twin) / "dense.safetensors").write_bytes(b"no")
+        case "label" | "prediction" | "loss" | "length" | "empty":
+            folder = put(root, "lora", 1, mine, twin)
+            rows = {name: torch.as_tensor(value) for name, value in twin.items()}
+            if how in rows:
+                del rows[how]
+            else:
+                rows["loss"] = rows["loss"][:-1]
+                rows = {n: v[:0] for n, v in rows.items()} if how == "empty" else rows
+            predictions.write(folder / "dense.safetensors", rows, "data")
         case "data" | "fewer":
             folder = put(root, "lora", 1, mine, twin)
             kept = slice(None) if how == "data" else slice(ROWS // 2)
@@ -150,6 +161,11 @@ def spoiled(root: Path, how: str) -> None:
         ("twin", "what it is compared with kept no predictions"),
         ("gone", "dense.safetensors: cannot be read"),
         ("damaged", "dense.safetensors: cannot be read"),
+        ("label", "dense.safetensors: cannot be read: File does not contain tensor label"),
+        ("prediction", "dense.safetensors: cannot be read: File does not contain tensor pred"),
+        ("loss", "dense.safetensors: cannot be read: File does not contain tensor loss"),
+        ("length", "dense.safetensors: no values per test row: prediction (200,), label (200,), "),
+        ("empty", "dense.safetensors: no values per test row: prediction (0,), label (0,)"),
         ("data", "of other test rows"),
         ("fewer", "of other test rows"),
         ("stale", "not those of the record: accuracy is 0.9"),
@@ -162,6 +178,31 @@ def test_what_cannot_be_tested_is_said_in_a_line(tmp_path: Path, how: str, why: 
     (note,) = notes
     assert note.startswith("no test by row: minilm docstrings classification lora (lora), seed 1: ")
     assert why in note
+
+
+def test_only_so_many_files_are_in_memory_and_the_baselines_are_read_once(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(samples, "KEPT", 4)
+    alive: list[weakref.ref[Any]] = []
+    names: list[str] = []
+    most = 0
+
+    def read(path: Path) -> tuple[dict[str, Any], str]:
+        nonlocal most
+        rows, data = predictions.read(path)
+        alive.append(weakref.ref(rows["label"]))
+        names.append(str(path.relative_to(tmp_path)))
+        most = max(most, sum(reference() is not None for reference in alive))
+        return rows, data
+
+    for method in ("none", *(f"method{n}" for n in range(10))):
+        put(tmp_path, method, 1, guesses(0.8, 1))
+    asked = Asked(samples=True, baseline=("compression=none",))
+    monkeypatch.setattr(samples, "predictions", SimpleNamespace(read=read))
+    table, notes = compared(skim([tmp_path]), asked)
+    assert sum(bool(row["samples"]) for row in table) == 10 and notes == []
+    assert len(names) == len(set(names)) == 11 and most <= 4 + 2  # two are in hand
 
 
 def test_the_table_shows_the_least_favourable_p(tmp_path: Path, capsys) -> None:

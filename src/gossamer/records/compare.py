@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gossamer.errors import DONE, FAILED
+from gossamer.errors import DONE, FAILED, ConfigError
 from gossamer.records.figures import figure, missing
 from gossamer.records.find import Found, find, skim, uncollected, unfinished_lines
-from gossamer.records.grouping import Group, Note, gathered, groups
+from gossamer.records.grouping import Group, Note, gathered, groups, text
 from gossamer.records.pairing import baseline, partners
 from gossamer.records.pareto import mark
-from gossamer.records.runs import Run, expect, figure_names, key_names, runs
+from gossamer.records.runs import Identity, Run, expect, figure_names, key_names, runs
 from gossamer.records.schema import Skimmed
 
 __all__ = ["Asked", "find", "main", "rows"]
@@ -62,7 +62,10 @@ def main(paths: Sequence[str], format: Format = "table", asked: Asked = Asked())
 
     with uncollected():
         found = skim(paths)
-        table, notes = compared(found, asked)
+        try:
+            table, notes = compared(found, asked)
+        except ConfigError as error:  # which names what is in the records
+            raise ConfigError(printing.visible(str(error))) from error
         notes = [*unfinished_lines(found), *found.notes, *notes]
         if not found.records:
             where = " ".join(map(str, paths))
@@ -113,7 +116,9 @@ def compared(found: Found[Skimmed], asked: Asked) -> tuple[list[Row], list[str]]
         notes += add(table, members, pairs, asked.metrics or ["quality"])
     if asked.pareto:
         notes += mark(table, members, asked.pareto, asked.across_models)
-    if not asked.by:
+    if asked.by:
+        _tell_data_apart(table, members)
+    else:
         _tell_apart(table, members)
     table.sort(key=_order)
     return table, notes
@@ -132,8 +137,9 @@ def _row(group: Group, asked: Asked, pairs: Mapping[Run, Run] | None) -> Row:
         "averages_over": group.over,
         "overrides": "",
         "config_digest": None if asked.by else first.config_digest,
-        "seeds": [run.record.seed for run in group.runs],
-        "n": len(group.runs),
+        "seeds": group.seeds,
+        "n": len(group.seeds),
+        "runs": len(group.runs),
         "steps": first.budget.total,
         "pair_equal": first.budget.pair_equal,
         "dense": group.dense,
@@ -183,7 +189,7 @@ def _speed_ups(group: Group) -> tuple[dict[str, dict[str, float]], list[Note]]:
                     "not mixed: ",
                     group.title,
                     f": latency of {label} was measured for {len(ratios)} of {len(group.runs)} "
-                    "seeds; it is not averaged",
+                    "runs; it is not averaged",
                 )
             )
     return found, notes
@@ -200,10 +206,22 @@ def _tell_apart(table: list[Row], members: list[Group]) -> None:
         common = set.intersection(*map(set, typed))
         told = [" ".join(word for word in words if word not in common) for words in typed]
         repeated = Counter(told)
-        for place, text in zip(places, told, strict=True):
+        for place, word in zip(places, told, strict=True):
             digest = table[place]["config_digest"][:8]
-            again = len(places) > 1 and repeated[text] > 1
-            table[place]["overrides"] = f"{text} ({digest})".strip() if again else text
+            again = len(places) > 1 and repeated[word] > 1
+            table[place]["overrides"] = f"{word} ({digest})".strip() if again else word
+
+
+def _tell_data_apart(table: list[Row], members: list[Group]) -> None:
+    """Where rows have the same keys on the same choice of a data set: what differs in the data."""
+    alike: dict[tuple[Any, ...], list[tuple[Row, Identity]]] = defaultdict(list)
+    for row, group in zip(table, members, strict=True):
+        words = (*row["by"].values(), row["dataset"], row["task"])
+        alike[words].append((row, group.first.data))
+    for several in alike.values():
+        common = set.intersection(*(set(data) for _, data in several))
+        for row, data in several:
+            row["overrides"] = " ".join(text(*pair) for pair in data if pair not in common)
 
 
 def _overrides(group: Group) -> list[str]:

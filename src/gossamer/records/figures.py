@@ -4,8 +4,13 @@ value, interval           mean, and half the width of its 95% t interval
 difference…               to each run's own dense twin; of test metrics only
 baseline_difference…      to each run's partner of the baseline, where it has one
 …_p                       two-sided p of the paired t test
+
+A seed is one value, whatever the row averages over: the mean of its runs. Two runs of one seed
+share its draws, and often their partner; as two values they would make an interval too narrow.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +22,9 @@ from gossamer.records.runs import Run
 def figure(row: Group, name: str, partners: Mapping[Run, Run] | None) -> dict[str, Any]:
     """The figure `name` of a row; None where it has none, or a value was not finite. Without
     `partners` there is no baseline to compare with."""
-    values = [run.figure(name) for run in row.runs]
-    value, interval = _mean(values)
-    twins = [run.twin_figure(name) for run in row.runs]
-    pairs = list(zip(values, twins, strict=True)) if all(run.methods for run in row.runs) else []
+    value, interval = _mean([(run, run.figure(name)) for run in row.runs])
+    compressed = all(run.methods for run in row.runs)
+    pairs = [(run, run.figure(name), run.twin_figure(name)) for run in row.runs if compressed]
     told: dict[str, Any] = {
         "direction": row.first.direction(name),
         "value": value,
@@ -29,9 +33,10 @@ def figure(row: Group, name: str, partners: Mapping[Run, Run] | None) -> dict[st
     }
     if partners is not None:
         mine = [run for run in row.runs if run in partners]
-        pairs = [(run.figure(name), partners[run].figure(name)) for run in mine]
-        seeds = [run.record.seed for run in mine]
-        told |= {**_paired("baseline_difference", pairs), "baseline_seeds": seeds}
+        pairs = [(run, run.figure(name), partners[run].figure(name)) for run in mine]
+        told |= _paired("baseline_difference", pairs)
+        told["baseline_seeds"] = list(dict.fromkeys(run.record.seed for run in mine))
+        told["baseline_runs"] = len(mine)
     return told
 
 
@@ -48,19 +53,30 @@ def missing(row: Group, name: str) -> list[Note]:
     ]
 
 
-def _paired(name: str, pairs: Sequence[tuple[float | None, float | None]]) -> dict[str, Any]:
-    differences = [None if a is None or b is None else a - b for a, b in pairs]
-    mean, interval = _mean(differences)
-    known = [each for each in differences if each is not None]
+def _paired(
+    name: str, pairs: Sequence[tuple[Run, float | None, float | None]]
+) -> dict[str, float | None]:
+    known = [(run, None if a is None or b is None else a - b) for run, a, b in pairs]
+    mean, interval = _mean(known)
     return {
         name: mean,
         f"{name}_interval": interval,
-        f"{name}_p": paired_p(known) if mean is not None else None,
+        f"{name}_p": None if mean is None else paired_p(_of_seeds(known)),
     }
 
 
-def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    finite = [value for value in values if value is not None]
-    if not values or len(finite) < len(values):
+Values = Sequence[tuple[Run, float | None]]
+
+
+def _mean(values: Values) -> tuple[float | None, float | None]:
+    if not values or any(value is None for _, value in values):
         return None, None
-    return mean_interval(finite)
+    return mean_interval(_of_seeds(values))
+
+
+def _of_seeds(values: Values) -> list[float]:
+    """The mean of each seed's values, which are all there."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for run, value in values:
+        found[run.record.seed].append(value)  # type: ignore[arg-type]
+    return [math.fsum(each) / len(each) for each in found.values()]

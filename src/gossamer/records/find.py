@@ -93,10 +93,10 @@ def _find(
 def _skimmed(path: str | Path) -> Skimmed | Unfinished:
     try:
         with open(path, "rb") as file:
-            record = SKIM.decode(file.read())
+            record = SKIM.decode(str(file.read(), "utf-8"))  # bytes would pass in what is not read
         if record.schema == SCHEMA and record.status == "done":
             return record
-    except (OSError, msgspec.DecodeError, RecursionError):
+    except (OSError, UnicodeError, msgspec.DecodeError, RecursionError):
         pass  # a run that is not done, or read() says what is wrong
     whole = read(path)
     return (SKIM if whole["status"] == "done" else UNFINISHED).decode(msgspec.json.encode(whole))

@@ -1,7 +1,7 @@
 """Which runs share a row, and what is said about it.
 
 By default a row is one configuration (its digest); with keys, it is one value of each. Whatever the
-keys, runs of different data sets, tasks, budgets or metrics never share one.
+keys, runs of different data, tasks, budgets or metrics never share one.
 """
 
 from collections import Counter, defaultdict
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gossamer.records.runs import CHOICES, Key, Run, one_of
+from gossamer.records.runs import CHOICES, Identity, Key, Run, apart, one_of
 
 MOST = 12  # lines of a kind of note
 Note = tuple[str, str, str]  # before the row's title, the title, after it
@@ -32,6 +32,11 @@ class Group:
     @property
     def first(self) -> Run:
         return self.runs[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Each once, however many configurations the row averages over."""
+        return list(dict.fromkeys(run.record.seed for run in self.runs))
 
     @property
     def dense(self) -> bool:
@@ -92,14 +97,14 @@ def idle(key: str) -> bool:
     return key in IDLE or key in IDLE_TRAINER or key.startswith(IDLE_PARTS)
 
 
-def gathered(notes: Iterable[Note]) -> list[str]:
+def gathered(notes: Iterable[Note], of: str = "rows") -> list[str]:
     """A line for all rows of which the same is to be said: the first by name, and how many more."""
     alike: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for before, title, after in notes:
         alike[before, after][title] = None
     lines = [
         f"{before}{next(iter(titles))}"
-        + (f" (and {len(titles) - 1} more rows)" if len(titles) > 1 else "")
+        + (f" (and {len(titles) - 1} more {of})" if len(titles) > 1 else "")
         + after
         for (before, after), titles in alike.items()
     ]
@@ -116,7 +121,8 @@ def _choice(run: Run, name: str) -> str:
 def _identity(run: Run, by: Sequence[str]) -> tuple[Any, ...]:
     if by:
         keys = run.keys
-        return (*(_choice(run, n) for n in ("dataset", "task")), *(keys.get(key) for key in by))
+        choices = run.record.choices
+        return (choices.dataset, choices.task, run.data, *(keys.get(key) for key in by))
     return (*(_choice(run, name) for name in CHOICES), run.record.config_digest)
 
 
@@ -147,11 +153,18 @@ def _kept_apart(rows: Sequence[Group]) -> list[str]:
         title = several[0].title
         if several[0].by:
             title = " ".join(text(key, value) for key, value in several[0].by.items())
-        apart = Counter((row.choice("dataset"), row.choice("task")) for row in several)
-        if len(apart) > 1:
-            named = one_of(sorted(f"{name} ({task})" for name, task in apart))
-            data.append(("not mixed: ", title, f" was run on {named}; each has its own row"))
-        if (most := max(apart.values())) > 1:
+        on: dict[str, Counter[Identity]] = defaultdict(Counter)  # data set and task -> its rows
+        for row in several:
+            of = row.first.data if row.by else ()  # without keys, the digest has it
+            on[f"{row.choice('dataset')} ({row.choice('task')})"][of] += 1
+        if len(on) > 1:
+            told = f" was run on {one_of(sorted(on))}; each has its own row"
+            data.append(("not mixed: ", title, told))
+        for name, seen in on.items():
+            if len(seen) > 1:
+                told = f" was run on {name} with {apart(seen)}; each has its own row"
+                data.append(("not mixed: ", title, told))
+        if (most := max(count for seen in on.values() for count in seen.values())) > 1:
             told = (
                 f" was run with {most} different budgets, starts or metrics; each has its own row"
             )

@@ -1,15 +1,14 @@
-"""Each run's partner: the baseline's run of the same seed, model, data set, task and budget."""
+"""Each run's partner: the baseline's run of the same seed, model, data, task and budget."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gossamer.errors import ConfigError
 from gossamer.records.grouping import Group, Note, gathered, varying
-from gossamer.records.runs import Key, Run, expect, key_names, one_of
+from gossamer.records.runs import Identity, Key, Run, apart, expect, key_names, one_of
 
-Place = tuple[Any, ...]
+CHOSEN = 4  # of a place's pairs: the seed and the choices
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,13 @@ def partners(rows: Sequence[Group], against: Reference) -> tuple[dict[Run, Run],
 
     Where several could be it, the one that is configured as the run is, in whatever they differ in;
     if that does not tell either, there is none."""
-    candidates: dict[Place, list[Run]] = defaultdict(list)
+    candidates: dict[Identity, list[Run]] = defaultdict(list)
+    places: dict[Identity, dict[Identity, None]] = defaultdict(dict)  # of the same choices and seed
     for run in against.runs:
-        candidates[_place(run, against.wanted)].append(run)
+        candidates[place := _place(run, against.wanted)].append(run)
+        places[place[:CHOSEN]][place] = None
     differing = {place: list(varying(several)) for place, several in candidates.items()}
-    configured: dict[tuple[Place, tuple[Key, ...]], list[Run]] = defaultdict(list)
+    configured: dict[tuple[Identity, tuple[Key, ...]], list[Run]] = defaultdict(list)
     for place, several in candidates.items():
         for run in several:
             configured[place, _values(run, differing[place])].append(run)
@@ -97,9 +98,10 @@ def partners(rows: Sequence[Group], against: Reference) -> tuple[dict[Run, Run],
                     f"{names[0]}=… to --baseline"
                 ].append(run.record.seed)
             else:
-                without[
-                    f"no run with {words} has the same model, data set, task, budget and seed"
-                ].append(run.record.seed)
+                alike = places.get(place[:CHOSEN], ())
+                other = min(alike, key=lambda each: len({*each} ^ {*place}), default=None)
+                what = apart([place, other]) if other else "model, data set, task, budget and seed"
+                without[f"no run with {words} has the same {what}"].append(run.record.seed)
         notes += [
             ("no partner: ", row.title, f", {_seeds(seeds)}: {why}")
             for why, seeds in without.items()
@@ -111,18 +113,23 @@ def _values(run: Run, names: Sequence[str]) -> tuple[Key, ...]:
     return tuple(run.keys.get(name) for name in names)
 
 
-def _place(run: Run, wanted: Mapping[str, str]) -> Place:
-    """What must be equal in two runs before their figures may be subtracted."""
-    choices, quality = run.record.choices, run.record.quality
-    model = None if any(key.split(".")[0] == "model" for key in wanted) else choices.model
+def _place(run: Run, wanted: Mapping[str, str]) -> Identity:
+    """What must be equal in two runs before their figures may be subtracted; the choices first."""
+    record = run.record
+    choices, budget, quality = record.choices, record.budget, record.quality
+    named = any(key.split(".")[0] == "model" for key in wanted)
     return (
-        run.record.seed,
-        model,
-        choices.dataset,
-        choices.task,
-        run.record.budget.total,
-        quality.primary,
-        quality.direction,
+        ("seed", record.seed),
+        ("model", None if named else choices.model),
+        ("dataset", choices.dataset),
+        ("task", choices.task),
+        ("budget.total", budget.total),
+        ("budget.start", budget.start),
+        ("compute.workload", record.compute.workload),
+        ("metric", quality.primary),
+        ("direction", quality.direction),
+        *run.data,
+        *(() if named else run.model),
     )
 
 

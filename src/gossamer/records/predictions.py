@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "predictions.safetensors"
+ROWS = ("prediction", "label", "loss")
 
 
 def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
@@ -29,12 +30,18 @@ def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], str]:
-    """(numpy arrays by name, each (rows,); the data's fingerprint). Raises ResumeError."""
+    """(numpy arrays by name, each (rows,); the data's fingerprint). Raises ResumeError, which names
+    the file, if it is none or any of the three is missing, empty or of another length."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="numpy") as file:
             data = (file.metadata() or {}).get("data", "")
-            return {name: file.get_tensor(name) for name in file.keys()}, data  # noqa: SIM118
+            rows = {name: file.get_tensor(name) for name in ROWS}
     except (OSError, SafetensorError) as error:
         raise ResumeError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    count = rows["label"].size
+    if not count or any(values.shape != (count,) for values in rows.values()):
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in rows.items())
+        raise ResumeError(f"{path}: no values per test row: {shapes}")
+    return rows, data

@@ -1,11 +1,13 @@
 """How a comparison is printed: a table, CSV, JSON or Markdown.
 
 Thousands of rows are printed in a blink because the table is laid out here: each column as wide as
-its widest cell, nothing folded.
+its widest cell, nothing folded. What records say may come from anywhere: no control character of
+theirs reaches a terminal, no formula a spreadsheet, no markup a page.
 """
 
 import csv
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -20,6 +22,9 @@ WORDS = ("model", "dataset", "task", "compression", "overrides", "metric")
 SHARED = ("model", "dataset", "task", "metric", "steps", "seeds", "runs")  # said once if all equal
 COUNTS, RATIOS = ("size.", "compute.", "budget."), ("size.bits_per_weight",)
 NESTED = ("by", "averages_over", "seeds", "baseline_seeds", "metrics", "speed_up", "samples")
+FORMULA = ("=", "+", "-", "@")  # how a cell begins that a spreadsheet would compute
+MARKUP = re.compile(r"[\\`*_<>\[\]|]")
+LEAST = 1e-15  # p below it are no more than rounding
 DEFAULT = Asked()
 
 
@@ -36,7 +41,16 @@ def show(rows: Sequence[Row], notes: Sequence[str], format: str, asked: Asked = 
     elif rows:
         _table(*cells(rows, asked), by=asked.by)
     stream = sys.stderr if format in ("csv", "json") else sys.stdout
-    print("".join(f"{line}\n" for line in notes), end="", file=stream)
+    print("".join(f"{visible(line)}\n" for line in notes), end="", file=stream)
+
+
+def visible(text: str) -> str:
+    """With escapes for what a terminal would act on, a new line included."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -47,7 +61,7 @@ def flat(row: Row) -> dict[str, Any]:
         f"{name} {part}".removesuffix(" value"): value
         for name, told in row["metrics"].items()
         for part, value in told.items()
-        if part != "baseline_seeds"
+        if part not in ("baseline_seeds", "baseline_runs")
     }
     speed = {
         f"speed_up {name}{end}": ratio[key]
@@ -62,7 +76,7 @@ def flat(row: Row) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[Row]) -> None:
-    plain = [flat(row) for row in rows]
+    plain = [{_inert(name): _inert(v) for name, v in flat(row).items()} for row in rows]
     names = list(dict.fromkeys(name for row in plain for name in row))
     if names:
         writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
@@ -70,10 +84,17 @@ def _csv(rows: Sequence[Row]) -> None:
         writer.writerows(plain)
 
 
+def _inert(value: Any) -> Any:
+    """A cell of CSV: text that a spreadsheet would compute begins with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    return f"'{visible(value)}" if value.startswith(FORMULA) else visible(value)
+
+
 def cells(rows: Sequence[Row], asked: Asked = DEFAULT) -> tuple[list[str], list[list[str]]]:
     """Titles of the columns, and the text of every cell. Columns that say nothing are left out."""
     columns = _columns(rows, asked)
-    filled = [(title, [cell(row) for row in rows]) for title, cell in columns]
+    filled = [(visible(title), [visible(cell(row)) for row in rows]) for title, cell in columns]
     kept = [(title, column) for title, column in filled if any(column)]
     lines = zip(*(column for _, column in kept), strict=True)
     return [title for title, _ in kept], [list(line) for line in lines]
@@ -87,9 +108,11 @@ def _columns(rows: Sequence[Row], asked: Asked) -> list[Column]:
     words = [name for name in WORDS[:4] if not asked.by or name in (*asked.by, "dataset", "task")]
     columns: list[Column] = [(name, lambda row, name=name: row[name]) for name in words]  # type: ignore[misc]
     columns += [(key, lambda row, key=key: _plain(row["by"][key])) for key in keys]  # type: ignore[misc]
+    averaged = any(row["runs"] > row["n"] for row in rows)
     columns += [
         ("overrides", lambda row: row["overrides"]),
-        ("runs" if asked.by else "seeds", lambda row: str(row["n"])),
+        ("seeds", lambda row: str(row["n"])),
+        ("runs", lambda row: str(row["runs"]) if averaged else ""),
         ("steps", lambda row: str(row["steps"])),
     ]
     if asked.pareto:
@@ -157,12 +180,11 @@ def _vs_baseline(name: str, row: Row, told: Mapping[str, Any]) -> str:
     value = told.get("baseline_difference")
     if value is None:
         return ""
-    p = told["baseline_difference_p"]
-    some = f", {len(told['baseline_seeds'])} of {row['n']}"
+    p, paired = told["baseline_difference_p"], told["baseline_runs"]
     return (
         number(name, value, told["baseline_difference_interval"], "+")
-        + ("" if p is None else f", p {p:.2g}")
-        + (some if len(told["baseline_seeds"]) < row["n"] else "")
+        + ("" if p is None else f", p {probability(p)}")
+        + (f", {paired} of {row['runs']}" if paired < row["runs"] else "")
     )
 
 
@@ -170,9 +192,13 @@ def _by_row(row: Row) -> str:
     """The least favourable p of the seeds; several metrics by name."""
     told = row.get("samples", {})
     return ", ".join(
-        f"{name} {each['p']:.2g}" if len(told) > 1 else f"{each['p']:.2g}"
+        f"{name} {probability(each['p'])}" if len(told) > 1 else probability(each["p"])
         for name, each in told.items()
     )
+
+
+def probability(p: float) -> str:
+    return f"{p:.2g}" if p >= LEAST else f"< {LEAST:.0e}"
 
 
 def _with_interval(value: float | None, interval: float | None, sign: str = "") -> str:
@@ -230,4 +256,4 @@ def _same(lines: Sequence[Sequence[str]], place: int) -> bool:
 
 def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     for line in (titles, ["---"] * len(titles), *lines):
-        print("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |")
+        print("| " + " | ".join(MARKUP.sub(r"\\\g<0>", cell) for cell in line) + " |")

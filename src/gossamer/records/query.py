@@ -25,8 +25,8 @@ TOKEN = re.compile(
 
 
 def where(sql: str, every: Sequence[Run]) -> list[Run]:
-    """The runs of which `sql` is true. Raises ConfigError, with the nearest names, if it is
-    wrong."""
+    """The runs of which `sql` is true. Raises ConfigError, with the nearest names, if it is wrong,
+    or anything else than one expression that is true or false of each run."""
     import duckdb
 
     figures = figure_names(every)
@@ -37,10 +37,15 @@ def where(sql: str, every: Sequence[Run]) -> list[Run]:
     try:
         connection.execute("SET lock_configuration = true")
         _fill(connection, every, columns)
-        asked = connection.extract_statements(f"SELECT _row FROM runs WHERE (\n{condition}\n)")
-        if len(asked) != 1:
-            raise ConfigError(f"--where {sql}: one condition, not {len(asked)} statements")
-        return [every[row] for (row,) in sorted(connection.execute(asked[0]).fetchall())]
+        inner = f"(\n{condition}\n)"
+        for text in (condition, inner):  # balanced by itself, and without a clause after it
+            duckdb.SQLExpression(text)
+        connection.execute(f"SELECT _row, {inner} FROM runs")
+        answers = connection.fetchall()
+        fitting = all(len(row) == 2 and isinstance(row[1], bool | None) for row in answers)
+        if not fitting or len(answers) != len(every):
+            raise ConfigError(f"--where {sql}: no condition that is true or false of each run")
+        return [every[row] for row, true in sorted(answers) if true]
     except duckdb.Error as error:
         raise ConfigError(f"--where {sql}: {_explained(str(error), sql, known)}") from error
     finally:

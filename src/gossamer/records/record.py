@@ -39,15 +39,17 @@ def write(path: str | Path, record: Mapping[str, Any]) -> None:
 
 def read(path: str | Path) -> dict[str, Any]:
     """A valid record. Raises ResumeError, which names the file, for anything else."""
-    advice = "delete it to run again, or restore it from a copy"
+    delete = "delete it to run again, or restore it from a copy"
+    again = "read it with the version that wrote it, or run again with rerun=true"
     try:
         record = msgspec.json.decode(Path(path).read_bytes())
     except OSError as error:
         raise ResumeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise ResumeError(f"{path}: damaged, no JSON ({error}); {advice}") from error
-    found = problems(record)
-    if found:
+        raise ResumeError(f"{path}: damaged, no JSON ({error}); {delete}") from error
+    if found := problems(record):
+        version = record.get("schema", SCHEMA) if isinstance(record, dict) else SCHEMA
+        advice = again if isinstance(version, int) and version != SCHEMA else delete
         raise ResumeError(f"{path}: not a record of this version: {found[0]}; {advice}")
     return record
 

@@ -8,7 +8,7 @@ speed.<workload>.<figure>.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from gossamer.records.schema import Skimmed
 from gossamer.records.table import SETTING, speed_labels
 
 Key = str | int | float | bool | None
+Identity = tuple[tuple[str, Key], ...]  # names and values that must all be equal
 CHOICES = ("model", "dataset", "task", "compression")
 TIMED = ("p50", "p95", "throughput", "peak_memory_bytes")  # of the compressed model
 LEDGERS = {
@@ -37,6 +38,8 @@ LEDGERS = {
     "compute": ("macs_dense", "macs_effective", "macs_nonzero"),
     "budget": ("base", "steps", "unspent", "total", "teacher_passes"),
 }
+# Keys of a data set that only say how its rows are cut, batched and kept, not which they are.
+BATCHING = frozenset(f"dataset.{n}" for n in ("batch_size", "max_length", "workers", "cache"))
 LOWER = ("loss", "mse")  # metrics of which less is better; of all others, more
 
 
@@ -63,6 +66,14 @@ class Run:
             "seed": self.record.seed,
             "sweep": self.record.sweep,
         }
+
+    @cached_property
+    def data(self) -> Identity:
+        return data_of(self.keys)
+
+    @cached_property
+    def model(self) -> Identity:
+        return model_of(self.keys)
 
     def figure(self, name: str) -> float | None:
         """None: the run has no such figure, or it was not finite."""
@@ -123,6 +134,33 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Key]:
     return found
 
 
+def data_of(keys: Mapping[str, Any]) -> Identity:
+    """Which rows a run saw, by its dotted keys: all that its data set has, but for BATCHING."""
+    return _part(keys, "dataset.", without=BATCHING)
+
+
+def model_of(keys: Mapping[str, Any]) -> Identity:
+    """Which dense model a run began with, by its dotted keys: all that its model has."""
+    return _part(keys, "model.")
+
+
+def _part(keys: Mapping[str, Any], prefix: str, without: Container[str] = ()) -> Identity:
+    """A null says as much as a key that is not there: versions of the code have more or fewer."""
+    return tuple(
+        (name, json.dumps(keys[name]) if isinstance(keys[name], list | dict) else keys[name])
+        for name in sorted(keys)
+        if name.startswith(prefix) and name not in without and keys[name] is not None
+    )
+
+
+def apart(several: Iterable[Identity]) -> str:
+    """What identities differ in: "dataset.path (/data/a, /data/b) and dataset.limit (null, 9)"."""
+    every = [dict(identity) for identity in several]
+    names = dict.fromkeys(name for each in every for name in each)
+    values = {name: dict.fromkeys(each.get(name) for each in every) for name in names}
+    return " and ".join(f"{n} ({one_of(seen)})" for n, seen in values.items() if len(seen) > 1)
+
+
 def figure_names(every: Iterable[Run]) -> list[str]:
     """The figures that any of the runs has."""
     metrics: dict[str, None] = {"quality": None}
@@ -163,6 +201,6 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def one_of(values: Iterable[Any], most: int = 8) -> str:
     """ "a, b, c, … (4 more)"."""
-    listed = [str(value) for value in values]
+    listed = ["null" if value is None else str(value) for value in values]
     more = f", … ({len(listed) - most} more)" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

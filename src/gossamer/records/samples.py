@@ -6,7 +6,8 @@ predictions, of the same rows. numpy is imported here, and so only when asked fo
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from gossamer.records.intervals import mcnemar
 from gossamer.records.runs import Run
 
 TOLERANCE = 1e-4  # of a metric recomputed in another precision
+KEPT = 32  # files in memory: a row's own, and the baseline's, which the next row needs too
+
+Rows = tuple[dict[str, Any], str]
+Read = Callable[[Path], Rows]
 
 
 def add(
@@ -30,7 +35,7 @@ def add(
     """Set "samples" in every row: a test for each seed and test metric in `names`, and "p", the
     least favourable of a metric's. Returns notes on what could not be tested."""
     notes: list[Note] = []
-    kept: dict[Path, tuple[dict[str, Any], str]] = {}
+    read = lru_cache(maxsize=KEPT)(predictions.read)
     for row, group in zip(table, groups, strict=True):
         row["samples"] = {}
         for name in dict.fromkeys(group.first.metric(name) for name in names):
@@ -43,7 +48,7 @@ def add(
                 if partners is not None and run not in partners:
                     continue  # said where partners were looked for, or the baseline itself
                 try:
-                    seeds.append(_test(run, partners[run] if partners else None, name, kept))
+                    seeds.append(_test(run, partners[run] if partners else None, name, read))
                 except ResumeError as error:
                     seed = f", seed {run.record.seed}: {error}"
                     notes.append(("no test by row: ", group.title, seed))
@@ -53,13 +58,11 @@ def add(
     return gathered(notes)
 
 
-def _test(
-    run: Run, partner: Run | None, name: str, kept: dict[Path, tuple[dict[str, Any], str]]
-) -> dict[str, Any]:
+def _test(run: Run, partner: Run | None, name: str, read: Read) -> dict[str, Any]:
     """One seed's test, mine - other. Raises ResumeError if the two cannot be compared."""
-    mine, data = _read(run, "compressed", "the run", name, kept)
+    mine, data = _read(run, "compressed", "the run", name, read)
     side = "compressed" if partner else "dense"
-    other, theirs = _read(partner or run, side, "what it is compared with", name, kept)
+    other, theirs = _read(partner or run, side, "what it is compared with", name, read)
     if data != theirs or not np.array_equal(mine["label"], other["label"]):
         raise ResumeError("the predictions are of other test rows than those to compare with")
     told = {"seed": run.record.seed, "rows": len(mine["label"])}
@@ -89,21 +92,13 @@ def _test(
     }
 
 
-def _read(
-    owner: Run,
-    side: str,
-    who: str,
-    name: str,
-    kept: dict[Path, tuple[dict[str, Any], str]],
-) -> tuple[dict[str, Any], str]:
+def _read(owner: Run, side: str, who: str, name: str, read: Read) -> Rows:
     """The rows and their data's fingerprint, if they are what the record's figure was made of."""
     file = getattr(owner.record.quality.predictions, side)
     if file is None:
         raise ResumeError(f"{who} kept no predictions")
     path = owner.path.parent / file
-    if path not in kept:
-        kept[path] = predictions.read(path)
-    rows, data = kept[path]
+    rows, data = read(path)
     if name not in rowwise.KNOWN:
         raise ResumeError(f"{name} cannot be computed from predictions, labels and losses")
     figure = getattr(owner.record.quality, side).get(name)

@@ -5,10 +5,10 @@ Unknown fields are refused, and a bool is no number. A value that was not finite
 """
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 SCHEMA = 2
 
@@ -117,10 +117,13 @@ class Compute(Part):
     modelled: Modelled | None
 
 
+Positive = Annotated[float, Meta(gt=0)]
+
+
 class Ratio(Part):
-    p50: float
-    low: float
-    high: float
+    p50: Positive
+    low: Positive
+    high: Positive
 
 
 class Times(Part):
@@ -195,11 +198,13 @@ class Done(Head):
 
 
 NOTHING = Raw(b"null")
+OPENINGS = {"versions": b"{", "stages": b"[", "layers": b"[", "checks": b"[", "artifacts": b"["}
+OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 class Skimmed(Done):
     """A finished run's record without the parts that no comparison reads, which are checked to be
-    there and to be JSON; the configuration stays text until it is asked for."""
+    there and to be objects or arrays; the configuration stays text until it is asked for."""
 
     versions: Raw  # type: ignore[assignment]
     config: Raw  # type: ignore[assignment]
@@ -210,6 +215,10 @@ class Skimmed(Done):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        OBJECT.decode(self.config)
+        for name, opening in OPENINGS.items():
+            if memoryview(getattr(self, name))[:1] != opening:
+                raise ValueError(f"{name}: neither an object nor an array where one should be")
         self.versions = self.stages = self.layers = self.checks = self.artifacts = NOTHING
         self.config = self.config.copy()  # the others are views that keep the whole file in memory
 

@@ -92,6 +92,16 @@ def _setting(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [", ".join(words)] if words else []
 
 
+def setting(entry: Mapping[str, Any]) -> str:
+    """What a latency holds for: "AMD EPYC, float32, torch 2.15 eager, 2 threads"."""
+    told = {name: entry[name] for name in SETTING}
+    if told["threads"] is None:  # an accelerator
+        del told["threads"]
+    if told["neighbours"] == 0:
+        del told["neighbours"]
+    return ", ".join(_in_words(name, value) for name, value in told.items())
+
+
 def _in_words(name: str, value: Any) -> str:
     """A part of the setting: "2 threads", "beside 1 other job"."""
     match name:
@@ -140,10 +150,8 @@ def notes(record: Record) -> Iterator[str]:
         for entry in record["speed"]
         if "skipped" not in entry
     }
-    for device, dtype, runtime, threads, neighbours in sorted(devices, key=str):
-        many = "" if threads is None else f", {_in_words('threads', threads)}"
-        beside = f", {_in_words('neighbours', neighbours)}" if neighbours != 0 else ""
-        yield f"measured on {device}, {dtype}, {runtime}{many}{beside}"
+    for values in sorted(devices, key=str):
+        yield f"measured on {setting(dict(zip(SETTING, values, strict=True)))}"
 
 
 def check_lines(checks: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -20,14 +20,13 @@ from gossamer.records.report.groups import (
     Scope,
     apart,
     grouped,
-    identity,
     plain,
     told,
     varying,
 )
 from gossamer.records.report.ledgers import measured
-from gossamer.records.runs import flat, place, runs, timed
-from gossamer.records.table import methods, speed_labels, speed_up
+from gossamer.records.runs import data_of, flat, model_of, place, runs, timed
+from gossamer.records.table import methods, setting, speed_labels, speed_up
 
 Record = Mapping[str, Any]
 ENVIRONMENT = "environment.json"
@@ -152,21 +151,9 @@ def _settings(records: Any) -> dict[tuple[Any, ...], Setting]:
                 entries.setdefault(place(entry), entry)
     labels = speed_labels(list(entries.values()))
     return {
-        where: Setting(label, entry["workload"], _detail(entry))
+        where: Setting(label, entry["workload"], setting(entry))
         for (where, entry), label in zip(entries.items(), labels, strict=True)
     }
-
-
-def _detail(entry: Mapping[str, Any]) -> str:
-    words = [entry["device"], entry["dtype"], entry["runtime"]]
-    threads, beside = entry["threads"], entry["neighbours"]
-    if threads is not None:
-        words.append(f"{threads} thread" + "s" * (threads != 1))
-    if beside is None:
-        words.append("beside jobs unknown")
-    elif beside:
-        words.append(f"beside {beside} other job" + "s" * (beside != 1))
-    return ", ".join(words)
 
 
 def _scopes(
@@ -178,7 +165,7 @@ def _scopes(
     cut: Counter[tuple[Any, ...]] = Counter()
     for record, config in unfinished:
         names = (record["choices"][name] for name in ("model", "dataset", "task"))
-        cut[*names, identity(config)] += 1
+        cut[*names, (*model_of(config), *data_of(config))] += 1
     members: dict[Scope, list[Group]] = {}
     for group in groups:
         members.setdefault(group.scope, []).append(group)

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gossamer.records import grouping
-from gossamer.records.runs import Key, Run
+from gossamer.records.runs import Key, Run, data_of, model_of
 
 Flat = Mapping[str, Key]
-# Keys of a data set that say how its rows are cut and handed over, not which they are.
-BATCHING = {f"dataset.{name}" for name in ("batch_size", "max_length", "workers", "cache")}
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,7 @@ def scope_of(run: Run, flat: Flat) -> Scope:
         quality.primary,
         quality.direction,
         quality.split,
-        identity(flat),
-    )
-
-
-def identity(flat: Flat) -> tuple[tuple[str, Key], ...]:
-    """The model's keys and the data set's: two folders of texts are two data sets, whatever the
-    choice is called. A key that is null is left out, as is one that is newer than the run."""
-    return tuple(
-        (key, value)
-        for key, value in sorted(flat.items())
-        if key.startswith(("model.", "dataset.")) and key not in BATCHING and value is not None
+        (*model_of(flat), *data_of(flat)),
     )
 
 
