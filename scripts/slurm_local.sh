@@ -70,10 +70,9 @@ start() {
         return
     fi
     install
+    stop # what an earlier one left that was killed
     configure
-    if [ ! -s "$place/munge.key" ]; then
-        (umask 077 && head -c 1024 /dev/urandom >"$place/munge.key")
-    fi
+    (umask 077 && head -c 1024 /dev/urandom >"$place/munge.key")
     # --force: its folder is not where a distribution would put it
     munged --force --key-file="$place/munge.key" --socket="$place/munge.socket" \
         --pid-file="$place/munged.pid" --log-file="$place/munged.log" --seed-file="$place/munge.seed"
