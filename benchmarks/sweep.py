@@ -105,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
     workers = [int(each) for each in args.workers.split(",")]
     threads = max(1, len(os.sched_getaffinity(0)) // max(workers))
-    rows = []
+    rows, load = [], os.getloadavg()[0]
     for many in workers:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(sweep(args.jobs, many, threads, Path(folder)))
@@ -115,7 +115,7 @@ def main() -> None:
         "speed_up": round(rows[0]["seconds"] / rows[-1]["seconds"], 3),
         "device": device_name(),
         "cpus": os.cpu_count(),
-        "load_before": os.getloadavg()[2],
+        "load_at_start": round(load, 2),  # of the last minute
         "python": platform.python_version(),
         "torch": torch.__version__,
         "date": date.today().isoformat(),

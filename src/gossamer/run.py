@@ -6,20 +6,18 @@ import platform
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gossamer import crew
 from gossamer.errors import DONE, ConfigError, GossamerError, OutOfMemory, Preempted, ResumeError
 from gossamer.records import predictions
 from gossamer.records import record as records
+from gossamer.records.locks import alone
 from gossamer.records.secrets import without_secrets
 from gossamer.revision import code_digest, git_state
 
@@ -49,7 +47,10 @@ def run(config: Mapping[str, Any]) -> int:
     from gossamer import plan  # torch from here on
 
     experiment = plan.checked(config)  # a wrong configuration leaves no directory behind
-    with _alone(directory, wait=config.get("sweep") is not None):
+    busy = ResumeError(f"{directory}: another process works on this run; wait for it")
+    # a job of a sweep waits: another sweep may have the same job, or a driver that was killed one
+    # that still saves its state
+    with alone(directory / "lock", busy, timeout=-1 if config.get("sweep") else 0):
         if (
             not config["rerun"]
             and path.exists()
@@ -239,24 +240,6 @@ def prepare_torch(training: Any) -> None:
         "`broadcast_buffers` is deprecated",  # since torch 2.15, for a name that 2.11 has not
     ):
         warnings.filterwarnings("ignore", message=f".*{text}")
-
-
-@contextmanager
-def _alone(directory: Path, wait: bool) -> Iterator[None]:
-    """Nobody else works on the run meanwhile. A job of a sweep waits for that, for another sweep
-    may have the same job, or a driver that was killed a job that still saves its state."""
-    lock = FileLock(directory / "lock")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        raise ResumeError(f"{directory}: another process works on this run; wait for it") from error
-    except OSError as error:
-        raise records.refused(directory, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _describe(config: Mapping[str, Any], directory: Path) -> None:

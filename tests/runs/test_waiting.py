@@ -10,7 +10,9 @@ import pytest
 from gossamer.dense import Dense
 from gossamer.errors import Preempted, ResumeError
 from gossamer.interruption import interruption
-from gossamer.run import _alone
+from gossamer.records.locks import alone
+
+BUSY = ResumeError("busy")
 
 
 def busy(folder, seconds):
@@ -24,15 +26,15 @@ def busy(folder, seconds):
 
 def test_a_job_of_a_sweep_waits_for_whoever_has_its_run(tmp_path):
     timer, began = busy(tmp_path, 0.5), time.monotonic()
-    with _alone(tmp_path, wait=True):
+    with alone(tmp_path / "lock", BUSY, timeout=-1):
         assert time.monotonic() - began > 0.4
     timer.join()
 
 
 def test_a_command_does_not_wait_and_says_so(tmp_path):
     timer = busy(tmp_path, 0.5)
-    refused = pytest.raises(ResumeError, match="another process works on this run")
-    with refused, _alone(tmp_path, wait=False):
+    refused = pytest.raises(ResumeError, match="busy")
+    with refused, alone(tmp_path / "lock", BUSY):
         pass
     timer.join()
 

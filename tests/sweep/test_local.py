@@ -6,7 +6,8 @@ import pytest
 
 from gossamer.errors import ConfigError
 from gossamer.sweep.driving import drive
-from gossamer.sweep.local import THREADS, Local
+from gossamer.sweep.local import Local
+from gossamer.sweep.sharing import THREADS
 from tests.sweep.conftest import note
 
 CORES = len(os.sched_getaffinity(0))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from gossamer.cli import sweep
@@ -23,6 +22,7 @@ from gossamer.cli.space import Space, read
 from gossamer.cli.tree import conf_dir, opened
 from gossamer.cli.values import show
 from gossamer.errors import ConfigError, ResumeError
+from gossamer.records.locks import alone
 from gossamer.sweep import jobs as sweeps
 from gossamer.sweep import objectives, outcome
 from gossamer.sweep.foresight import foresee
@@ -105,7 +105,8 @@ def drive(workers: Workers, proposals: Proposals, options: Options) -> None:
     slots = _slots(workers, options)
     workers.environment = {**workers.environment, **sweep.which_code(manifest)}
     file = Path(options.storage) if options.storage else folder / studies.FILE
-    with _alone(file):
+    busy = ResumeError(f"{file}: another search works with this study")
+    with alone(file.with_name(f"{file.name}.driver"), busy):
         study, aims = _study(file, proposals, options, workers)
         study.pruner = studies.pruner(options.pruner, options.pruner_options or {})
         studies.sampler(options.sampler, options.seed, 0, options.sampler_options or {})
@@ -188,23 +189,6 @@ def _command(proposals: Proposals) -> str:
     if tree.extra:
         words += ["--config-dir", tree.extra]
     return shlex.join([*words, *proposals.hydra])
-
-
-class _alone:
-    """Two searches do not write one study."""
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.file, self.lock = file, FileLock(file.with_name(f"{file.name}.driver"))
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ResumeError(f"{self.file}: another search works with this study") from error
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
 
 
 def identity(command: Any, argv: Sequence[str]) -> list[str]:

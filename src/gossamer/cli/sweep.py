@@ -6,12 +6,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,12 +18,13 @@ from gossamer.cli.freeze import freeze
 from gossamer.cli.frozen import write
 from gossamer.cli.overrides import parse
 from gossamer.errors import DONE, FAILED, PREEMPTED, ConfigError, ResumeError
+from gossamer.measure.neighbours import NEIGHBOURS, UNKNOWN
+from gossamer.records.locks import alone
 from gossamer.revision import code_digest, git_state, snapshot
 from gossamer.sweep import jobs as sweeps
 from gossamer.sweep import outcome, slurm, table
 from gossamer.sweep.driving import Workers, drive
 from gossamer.sweep.jobs import Job, State
-from gossamer.sweep.local import NEIGHBOURS
 from gossamer.sweep.work import SUBMITTED
 from gossamer.sweep.work import work as run_job
 
@@ -44,7 +43,10 @@ def call(command: Command, argv: Sequence[str], launch: Callable[[Sequence[str]]
     options = command.base.sweep
     _refuse(command.base)
     folder = _folder(command, argv)
-    with _alone(folder):
+    busy = ResumeError(
+        f"{folder}: another process runs this sweep; to look at it: gossamer sweep status {folder}"
+    )
+    with alone(folder / sweeps.LOCK, busy, timeout=1):  # whoever only looks has it for a moment
         if command.enumerated:
             jobs = [freeze_job(freeze(job), job.overrides, folder) for job in command.jobs]
             jobs = list({job.key: job for job in jobs}.values())
@@ -109,8 +111,7 @@ def launch(workers: Workers, config: DictConfig, typed: Sequence[Sequence[str]])
     else:
         with workers:
             workers.start(open_ones)
-    settled = {name: State(**state) for name, state in manifest["settled"].items()}
-    return [settled.get(job.key) or job.state() for job in jobs]
+    return list(sweeps.states(jobs, manifest))
 
 
 def _refuse(config: DictConfig) -> None:
@@ -194,24 +195,6 @@ def _settled(jobs: Sequence[Job], *, retry: bool, rerun: bool) -> dict[str, Stat
     return settled
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two processes do not drive one sweep."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / sweeps.LOCK)
-    try:
-        lock.acquire(timeout=1)  # whoever only looks has it for a moment
-    except Timeout as error:
-        raise ResumeError(
-            f"{folder}: another process runs this sweep; to look at it: "
-            f"gossamer sweep status {folder}"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def key(overrides: Sequence[str]) -> str:
     """A word for what was typed for a job; Hydra hands 1e-3 over as 0.001."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -265,7 +248,7 @@ def work(overrides: Sequence[str], folder: Path) -> State:
     if job.key in manifest["settled"]:
         return State(**manifest["settled"][job.key])
     heard: list[int] = []
-    state = run_job(job, {NEIGHBOURS: "unknown", **which_code(manifest)}, heard)
+    state = run_job(job, {NEIGHBOURS: UNKNOWN, **which_code(manifest)}, heard)
     if heard:  # the sweep was asked to stop, and not this job alone
         raise SystemExit(PREEMPTED)
     return state

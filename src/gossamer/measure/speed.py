@@ -7,7 +7,6 @@ turns call by call, in an order that alternates, and every drift meets all of th
 from __future__ import annotations
 
 import math
-import os
 import platform
 import statistics
 import time
@@ -20,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.measure import memory
+from gossamer.measure.neighbours import neighbours
 
 LEAST = 6  # turns: the fewest whose extremes are a 95% interval of the median
-NEIGHBOURS = "GOSSAMER_NEIGHBOURS"  # a sweep tells its jobs how many others share the machine
 RUNTIME = f"torch {torch.__version__} eager"
 
 
@@ -112,12 +111,6 @@ def speed(
             }
         )
     return entries
-
-
-def neighbours() -> int | None:
-    """How many other jobs of the sweep share this machine; None: nobody knows, as in a queue."""
-    told = os.environ.get(NEIGHBOURS, "0")
-    return int(told) if told.isdecimal() else None
 
 
 def paired_ratio(dense: Timing, compressed: Timing) -> dict[str, float]:

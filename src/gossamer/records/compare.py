@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gossamer.errors import DONE, FAILED, ConfigError
-from gossamer.records.figures import figure, missing
+from gossamer.records.figures import figure, missing, speed_ups
 from gossamer.records.find import Found, find, skim, uncollected, unfinished_lines
 from gossamer.records.grouping import Group, Note, gathered, groups, text
 from gossamer.records.pairing import baseline, partners
@@ -103,10 +103,11 @@ def compared(found: Found[Skimmed], asked: Asked) -> tuple[list[Row], list[str]]
     table = [_row(group, asked, pairs) for group in members]
     shown = ("quality", *asked.metrics, *asked.pareto)
     notes += gathered(note for group in members for name in shown for note in missing(group, name))
-    speeds = [_speed_ups(group) for group in members]
-    for row, (speed_ups, _) in zip(table, speeds, strict=True):
-        row["speed_up"] = speed_ups
-    notes += gathered(note for _, told in speeds for note in told)
+    partly: list[Note] = []
+    for row, group in zip(table, members, strict=True):
+        row["speed_up"], some = ({}, {}) if group.dense else speed_ups(group)
+        partly += _partly(group, some)
+    notes += gathered(partly)
     if against:
         for row, group in zip(table, members, strict=True):
             row["baseline"] = all(run in against.runs for run in group.runs)
@@ -166,33 +167,17 @@ def _typical(group: Group, name: str) -> float:
     return total // len(group.runs) if total % len(group.runs) == 0 else total / len(group.runs)
 
 
-def _speed_ups(group: Group) -> tuple[dict[str, dict[str, float]], list[Note]]:
-    """Dense / compressed latency by label: the geometric mean over runs, and the widest of their
-    intervals, where every run was measured on the same device, dtype, runtime and threads."""
-    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for run in group.runs if not group.dense else ():
-        for label, entry in run.speed.items():
-            measured[label].append(entry["speed_up"])
-    found: dict[str, dict[str, float]] = {}
-    notes: list[Note] = []
-    for label, ratios in measured.items():
-        if len(ratios) == len(group.runs):
-            logs = [math.log(ratio["p50"]) for ratio in ratios]
-            found[label] = {
-                "p50": math.exp(sum(logs) / len(logs)),
-                "low": min(ratio["low"] for ratio in ratios),
-                "high": max(ratio["high"] for ratio in ratios),
-            }
-        else:
-            notes.append(
-                (
-                    "not mixed: ",
-                    group.title,
-                    f": latency of {label} was measured for {len(ratios)} of {len(group.runs)} "
-                    "runs; it is not averaged",
-                )
-            )
-    return found, notes
+def _partly(group: Group, measured: Mapping[str, int]) -> list[Note]:
+    """Notes on latencies that not every run of a row has."""
+    return [
+        (
+            "not mixed: ",
+            group.title,
+            f": latency of {label} was measured for {count} of {len(group.runs)} runs; it is not "
+            "averaged",
+        )
+        for label, count in measured.items()
+    ]
 
 
 def _tell_apart(table: list[Row], members: list[Group]) -> None:

@@ -40,6 +40,26 @@ def figure(row: Group, name: str, partners: Mapping[Run, Run] | None) -> dict[st
     return told
 
 
+def speed_ups(row: Group) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Dense / compressed latency by label of workload and setting, where every run of the row was
+    measured: the geometric mean, and the widest of their intervals. And how many runs were measured
+    where not every one was."""
+    measured: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    for run in row.runs:
+        for label, entry in run.speed.items():
+            measured[label].append(entry["speed_up"])
+    pooled = {
+        label: {
+            "p50": math.exp(math.fsum(math.log(each["p50"]) for each in ups) / len(ups)),
+            "low": min(each["low"] for each in ups),
+            "high": max(each["high"] for each in ups),
+        }
+        for label, ups in measured.items()
+        if len(ups) == len(row.runs)
+    }
+    return pooled, {label: len(ups) for label, ups in measured.items() if label not in pooled}
+
+
 def missing(row: Group, name: str) -> list[Note]:
     """A note on each run that keeps this row from having a mean."""
     lacking = [run for run in row.runs if run.figure(name) is None]

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
 from gossamer.errors import DONE, FAILED, PREEMPTED, GossamerError, StageError
 from gossamer.records import metrics
 from gossamer.records import wandb_content as content
 from gossamer.records.compare import find
-from gossamer.records.record import refused, write_text
+from gossamer.records.locks import alone
+from gossamer.records.record import write_text
 
 STATE = "wandb/synced.json"  # in the run's directory
 MARK = "sync/content"  # in wandb's summary: the digest of what was sent, told last
@@ -176,24 +174,9 @@ def _rest(made: Replay, there: There) -> dict[int, Mapping[str, float]]:
 
 
 def _sync(made: Replay, backend: Backend) -> str:
-    with _alone(made.directory):
+    busy = StageError("a process works on this run or sends it; wait for it")
+    with alone(made.directory / "lock", busy):
         return sync(made, backend)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """The run's own lock: nobody works on it, or sends it, meanwhile."""
-    lock = FileLock(directory / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StageError("a process works on this run or sends it; wait for it") from error
-    except OSError as error:
-        raise refused(directory, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _would(made: Replay) -> str:

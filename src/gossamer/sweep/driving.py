@@ -49,8 +49,9 @@ def drive(
 
     `tell` hears of each job that was started and of each that ended. Asked to stop by SIGTERM or
     Ctrl-C, jobs of this process save their state first; a queue keeps its jobs."""
-    for job in jobs:
-        job.submitted()
+    if not workers.queued:  # a queue marks what it takes; some may be in it already
+        for job in jobs:
+            job.submitted()
     waiting, running = deque(jobs), list[Job]()
     stopping = False
     with workers, stop_signals() as asked:

@@ -1,7 +1,7 @@
 """A sweep on disk: a folder with its manifest, and for every job its config, state and log.
 
 sweep.json        what was submitted: jobs in order, code, launcher
-jobs/<key>.yaml   the resolved config, written once, at submission
+jobs/<key>.yaml   the resolved config, written at submission; the key has its digest
 jobs/<key>.json   the job's state, written by whoever runs it
 jobs/<key>.log    what its process printed
 jobs/<key>.stop   its presence asks the job to save its state and stop, wherever it runs
@@ -183,11 +183,10 @@ def states(jobs: Sequence[Job], manifest: Mapping[str, Any]) -> Iterator[State]:
 def settle(job: Job, *, retry: bool, rerun: bool) -> State | None:
     """What a job is before it is submitted, if it needs not run: done, or failed before and not to
     be tried again."""
-    record = job.recorded()
     if rerun:
         return None
-    if record.get("status") == "done":
-        return State("skipped", seconds=0.0)
+    if job.recorded().get("status") == "done":
+        return State("skipped")
     before = job.state()
     if retry or before.name not in ("failed", "out of memory", "misconfigured"):
         return None

@@ -8,10 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from gossamer.errors import ConfigError
 from gossamer.sweep.jobs import Job, State
+from gossamer.sweep.sharing import share
 from gossamer.sweep.work import work
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-NEIGHBOURS = "GOSSAMER_NEIGHBOURS"  # what measure/speed.py writes into the record
 
 
 class Local:
@@ -68,12 +66,8 @@ class Local:
         """There is no queue: what was started runs."""
 
     def _environment(self, place: int) -> dict[str, str]:
-        """What a job of worker `place` (from 0) gets. A number of threads that the user has set in
-        the environment stays."""
-        own = dict(self.environment)
-        for name in THREADS:
-            own.setdefault(name, os.environ.get(name, str(self.threads)))
-        own[NEIGHBOURS] = str(self.workers - 1)
+        """What a job of worker `place` (from 0) gets."""
+        own = share(self.threads, self.workers - 1, self.environment)
         if self.gpus:
             mine = range(place * self.gpus, (place + 1) * self.gpus)
             names = self.visible or [str(number) for number in range(mine.stop)]

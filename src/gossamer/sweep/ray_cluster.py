@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gossamer.errors import ConfigError
+from gossamer.measure.neighbours import UNKNOWN
 from gossamer.sweep.jobs import Job, State
-from gossamer.sweep.local import NEIGHBOURS, THREADS
+from gossamer.sweep.sharing import share
 from gossamer.sweep.work import work
 
 
@@ -67,8 +68,7 @@ class Ray:
         return self
 
     def start(self, jobs: Sequence[Job]) -> None:
-        threads = {name: os.environ.get(name, str(max(1, int(self.cpus)))) for name in THREADS}
-        environment = {**threads, NEIGHBOURS: "unknown", **self.environment}
+        environment = share(max(1, int(self.cpus)), UNKNOWN, self.environment)
         for job in jobs:
             self.references[job] = self.task.remote(job, environment)
 

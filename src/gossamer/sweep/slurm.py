@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.errors import ConfigError, StageError
+from gossamer.measure.neighbours import UNKNOWN
 from gossamer.records.record import write_text
 from gossamer.sweep.jobs import Job, State
-from gossamer.sweep.local import NEIGHBOURS, THREADS
+from gossamer.sweep.sharing import share
 from gossamer.sweep.work import work
 
 IDS = "slurm.json"  # in the sweep's folder: job key -> Slurm's id
@@ -97,8 +98,7 @@ class Slurm:
         executor = SlurmExecutor(folder / "slurm" / "%j")
         extra = {"requeue": True, **(self.options.get("additional_parameters") or {})}
         options = {name: value for name, value in self.options.items() if value is not None}
-        threads = {name: os.environ.get(name, str(self.cpus)) for name in THREADS}
-        environment = {**threads, NEIGHBOURS: "unknown", **self.environment}
+        environment = share(self.cpus, UNKNOWN, self.environment)
         try:
             executor.update_parameters(
                 **{**options, "cpus_per_task": self.cpus, "additional_parameters": extra}

@@ -103,12 +103,10 @@ def _ending(
         return "done", ""
     if status < 0 and starved and -status == signal.SIGKILL:
         return "out of memory", "the system killed it for memory"
-    if heard and (status == PREEMPTED or -status in STOPS):  # perhaps before it had begun
+    if status == PREEMPTED or (heard and -status in STOPS):  # perhaps before it had begun
         return "preempted", ""
     if status < 0:
         return "killed", signal.Signals(-status).name
-    if status == PREEMPTED:
-        return "preempted", ""
     if status == MISCONFIGURED:
         return "misconfigured", _last_line(job.path("log"))
     error = str(job.recorded(since=began).get("error") or _last_line(job.path("log")))

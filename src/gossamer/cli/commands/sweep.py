@@ -33,9 +33,8 @@ def call(args: argparse.Namespace) -> int:
     found, states = following.look(args.folder)
     table.show(found, states)
     if args.what == "collect":
-        done = [str(job.run) for job in found if job.run.exists()]
         print()
-        compare.main(done)
+        compare.main([str(args.folder)])
     return table.status(states)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gossamer.records import compare
+from gossamer.records.figures import speed_ups
 from gossamer.records.find import SKIM, uncollected
 from gossamer.records.intervals import t_quantile
 from gossamer.records.report import curves, overview
@@ -24,7 +25,6 @@ from gossamer.records.report.groups import (
     told,
     varying,
 )
-from gossamer.records.report.ledgers import measured
 from gossamer.records.runs import data_of, flat, model_of, place, runs, timed
 from gossamer.records.table import methods, setting, speed_labels, speed_up
 
@@ -204,7 +204,7 @@ def _group(
     found = {}
     if group.method != "none":
         labels = [setting.label for setting in settings.values()]
-        for label, ups in measured(group).items():
+        for label, ups in speed_ups(group.seeds)[0].items():
             found[str(labels.index(label))] = {"speed_up": ups, "told": speed_up(**ups)}
     return {
         "label": group.label,

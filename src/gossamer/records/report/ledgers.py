@@ -1,9 +1,8 @@
 """What a configuration costs, ledger by ledger, and which of many costs least."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from gossamer.records.figures import figure
+from gossamer.records.figures import figure, speed_ups
 from gossamer.records.report.estimates import to_twin
 from gossamer.records.report.groups import Group
 from gossamer.records.table import speed_up
@@ -17,7 +16,7 @@ def cost(group: Group, name: str = "") -> str:
     stored = ratio(group, "size.checkpoint_bytes", "size.dense_checkpoint_bytes")
     done = ratio(group, "compute.macs_effective", "compute.macs_dense")
     theory = ratio(group, "compute.macs_nonzero", "compute.macs_dense")
-    timed = speed_ups(group)
+    timed = told_speed_ups(group)
     told = ", ".join(f"{word} at {name}" for name, word in timed.items())
     faster = any("faster" in word for word in timed.values())
     gain = stored < 1 - SAME or done < 1 - SAME or faster
@@ -51,7 +50,7 @@ def bargains(best: Group, ranked: Sequence[Group]) -> list[str]:
             f"Smallest without a shown loss: {least.label}, {size:.2f} MB on disk "
             f"({percent(share)}), {found.change()}."
         )
-    timed = [(group, measured(group)) for group in ranked]
+    timed = [(group, speed_ups(group.seeds)[0]) for group in ranked]
     fastest = [
         (ups["p50"], group, name)
         for group, each in timed
@@ -78,28 +77,10 @@ def _holds(group: Group) -> bool:
     return found.shown() * sign >= 0 and (found.p is not None or found.mean * sign >= 0)
 
 
-def measured(group: Group) -> dict[str, dict[str, float]]:
-    """Setting -> dense / compressed time: the geometric mean over seeds and the widest of their
-    intervals, where every seed was measured."""
-    found: dict[str, list[Mapping[str, float]]] = {}
-    for run in group.seeds.runs:
-        for label, entry in run.speed.items():
-            found.setdefault(label, []).append(entry["speed_up"])
-    return {
-        label: {
-            "p50": math.exp(math.fsum(math.log(each["p50"]) for each in ups) / len(ups)),
-            "low": min(each["low"] for each in ups),
-            "high": max(each["high"] for each in ups),
-        }
-        for label, ups in found.items()
-        if len(ups) == len(group.places)
-    }
-
-
-def speed_ups(group: Group) -> dict[str, str]:
-    """The same in words, by the rule of the end-of-run table."""
+def told_speed_ups(group: Group) -> dict[str, str]:
+    """Measured speed-ups in words, by the rule of the end-of-run table."""
     found = {}
-    for label, ups in measured(group).items():
+    for label, ups in speed_ups(group.seeds)[0].items():
         word = speed_up(**ups)
         interval = f" [{ups['low']:.2f}, {ups['high']:.2f}]"
         found[label] = word if word == "no speed-up" else word + interval
