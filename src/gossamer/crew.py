@@ -265,8 +265,14 @@ def _write(fit: Fit, file: Any) -> None:
 
 def _silent(fit: Fit) -> Fit:
     """The stage as the crew has it: nobody there logs, evaluates or compares."""
-    told = {"log": _nothing, "rewind": _nothing, "better": _nothing, "advance": _nothing}
-    return replace(fit, validate=None if fit.validate is None else _nothing, **told)
+    return replace(
+        fit,
+        log=_nothing,
+        rewind=_nothing,
+        better=_nothing,
+        advance=_nothing,
+        validate=None if fit.validate is None else _nothing,
+    )
 
 
 def _nothing(*_: Any) -> Any:

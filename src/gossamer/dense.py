@@ -19,17 +19,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from gossamer.execution import execute
 from gossamer.export import bundle
 from gossamer.interruption import interruption
 from gossamer.journal import Journal, load_tensors, read_json, save_tensors, write_json
 from gossamer.records import predictions
 from gossamer.records.metrics import Metrics
 from gossamer.revision import code_digest
-from gossamer.stages import Experiment, Watch, allot, execute, training_plan
+from gossamer.stages import Experiment, Watch, allot, training_plan
 
 CODE = (
-    *("contract.py", "seeds.py", "fit.py", "ranks.py", "crew.py", "stages.py", "dense.py"),
-    *("models", "data", "tasks"),
+    *("contract.py", "seeds.py", "fit.py", "ranks.py", "crew.py", "stages.py", "execution.py"),
+    *("dense.py", "models", "data", "tasks"),
 )
 LOOK = 1.0  # seconds between two looks at whether to stop, while another run trains
 NO_LOGGER = "gossamer.records.loggers.Null"

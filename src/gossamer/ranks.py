@@ -157,7 +157,7 @@ class Sharded(DDPStrategy):
 
     def configure_ddp(self) -> None:
         module = self.lightning_module
-        assert module is not None
+        assert module is not None and isinstance(module.model, nn.Module)
         shard(module.model, self.root_device.type, self.world_size)
 
     def teardown(self) -> None:

@@ -164,7 +164,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 def _work(
     config: Mapping[str, Any], experiment: Any, directory: Path, started: str
 ) -> dict[str, Any]:
-    from gossamer import plan, stages
+    from gossamer import execution, plan, stages
     from gossamer.dense import Dense, fingerprint
     from gossamer.interruption import interruption
     from gossamer.journal import Journal
@@ -196,7 +196,7 @@ def _work(
             model = Dense(experiment, base, outputs).model(aside)
             journal = Journal(directory / "state", key)
             plans = stages.plan_stages(experiment, budget.steps + budget.unspent)
-            rows = stages.execute(experiment, model, plans, journal, budget.base, watch)
+            rows = execution.execute(experiment, model, plans, journal, budget.base, watch)
         else:  # the dense model is the result
             model, rows = twin.model(aside), []
             metrics.rewind(-1)

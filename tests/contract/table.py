@@ -18,10 +18,11 @@ from gossamer.compression.dsee import SideBranchLinear
 from gossamer.data.splits import Split
 from gossamer.data.text import TextClassification
 from gossamer.dense import Dense
+from gossamer.execution import execute
 from gossamer.journal import Journal
 from gossamer.models.bert import Bert
 from gossamer.seeds import derive
-from gossamer.stages import Experiment, Training, Watch, execute, plan_stages
+from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from gossamer import execution, plan
 from gossamer import journal as journals
-from gossamer import plan, stages
 from gossamer.dense import Dense
+from gossamer.execution import execute
 from gossamer.journal import Journal
-from gossamer.stages import Experiment, Training, Watch, execute, plan_stages
+from gossamer.stages import Experiment, Training, Watch, plan_stages
 from tests.contract.fakes import SYSTEMS, Points, System
 
 
@@ -61,7 +62,7 @@ def kill_at(monkeypatch, save: int) -> None:
 
 @pytest.fixture(autouse=True)
 def save_every_unit(monkeypatch):
-    monkeypatch.setattr(stages, "UNIT_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "UNIT_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -84,7 +84,7 @@ def die_after(patch: pytest.MonkeyPatch, save: int | None):
 
 @pytest.fixture(autouse=True)
 def save_every_unit(monkeypatch):
-    monkeypatch.setattr("gossamer.stages.UNIT_SECONDS", 0.0)
+    monkeypatch.setattr("gossamer.execution.UNIT_SECONDS", 0.0)
 
 
 def export(made: Experiment, model: nn.Module, folder: Path) -> None:

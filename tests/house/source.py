@@ -13,9 +13,9 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["models", "data"], 2),
     **dict.fromkeys(["compression", "tasks"], 3),
     **dict.fromkeys(["export", "measure", "records"], 4),
-    **dict.fromkeys(["fit", "journal", "dense", "stages", "plan", "proof", "result"], 5),
+    **dict.fromkeys(["fit", "ranks", "crew", "interruption", "journal", "dense"], 5),
+    **dict.fromkeys(["stages", "execution", "plan", "proof", "result"], 5),
     **dict.fromkeys(["run", "progress", "sweep"], 5),
-    **dict.fromkeys(["crew", "ranks", "interruption"], 5),
     "__init__": 5,  # what `import gossamer` offers
     "cli": 6,
 }

@@ -13,8 +13,9 @@ from torch import nn
 from gossamer import plan
 from gossamer.contract import Fact, Method
 from gossamer.dense import Dense
+from gossamer.execution import execute
 from gossamer.journal import Journal
-from gossamer.stages import Experiment, Training, Watch, execute, plan_stages
+from gossamer.stages import Experiment, Training, Watch, plan_stages
 from tests.contract import fakes, table
 from tests.contract.fakes import System
 

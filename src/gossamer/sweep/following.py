@@ -53,7 +53,7 @@ def _now(
 ) -> State:
     if there is None and name is not None:
         return state if state.over else replace(state, error="Slurm cannot be asked from here")
-    if there and name in there and slurm.goes_on(state):
+    if name is not None and there and name in there and slurm.goes_on(state):
         running = there[name] == "RUNNING"
         return replace(state, name="running" if running else "waiting", error="")
     if state.over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,13 +35,14 @@ class Ray:
 
     def __enter__(self) -> Ray:
         try:
-            import ray
+            import ray as found
         except ImportError as error:
             raise ConfigError(
                 "hydra/launcher=ray: Ray is not installed; type: pip install 'gossamer[ray]'"
             ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self.ray: Any = ray
+        self.ray: Any = found
+        ray = self.ray
         self.started = not ray.is_initialized()
         if self.started:
             try:
@@ -48,7 +50,7 @@ class Ray:
                     address=self.address,
                     include_dashboard=False,
                     log_to_driver=False,
-                    logging_level="error",
+                    logging_level=logging.ERROR,
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]

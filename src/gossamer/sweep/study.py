@@ -25,7 +25,7 @@ PrunerName = Literal["none", "median", "halving", "hyperband"]
 FILE = "study.log"  # in the sweep's folder
 ABOUT = "gossamer"  # what we note of the study itself
 AGAIN = "again"  # of a trial: the number of the failed one that it repeats
-WORDS = {"max": "maximize", "min": "minimize"}
+WORDS: dict[str, Literal["minimize", "maximize"]] = {"max": "maximize", "min": "minimize"}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
