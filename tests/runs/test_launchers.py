@@ -10,7 +10,7 @@ import pytest
 from tests.runs.commands import DOCSTRINGS, Ended, figures, start, wait, weights_digest
 from tests.sweep import slurm as available
 
-METHODS = ("none", "magnitude")
+METHODS = ("none", "lora", "magnitude", "dsee")
 SLURM = "hydra/launcher=submitit_slurm"
 
 
