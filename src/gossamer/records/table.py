@@ -15,13 +15,10 @@ Row = tuple[str, str, str, str]
 
 def summary(record: Record, directory: str | Path) -> None:
     """Print the end-of-run table of a finished run, its checks, and where the results lie."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if hasattr(sys.stdout, "reconfigure"):  # a terminal without ✓ is no reason to fail
-        sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = stdout()
     compressed = bool(methods(record))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -39,6 +36,19 @@ def summary(record: Record, directory: str | Path) -> None:
         console.print(line, soft_wrap=True, style="red" if line.startswith("✗") else None)
     console.print(f"record  {Path(directory) / 'record.json'}", soft_wrap=True)
     console.print(f"model   {Path(directory) / 'export'}", soft_wrap=True)
+
+
+def stdout(whole: bool = False) -> Any:
+    """rich's console of stdout, which takes text as it is. `whole`: a file or a pipe, which has no
+    width to fit in, gets lines that are not cut."""
+    from rich.console import Console
+
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal without ✓ is no reason to fail
+        sys.stdout.reconfigure(errors="replace")
+    console = Console(highlight=False, markup=False, emoji=False)
+    if whole and not console.is_terminal:
+        console.width = 10_000
+    return console
 
 
 def methods(record: Record) -> list[str]:

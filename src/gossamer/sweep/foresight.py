@@ -28,7 +28,7 @@ def foresee(
         asked, answered = Path(folder, "in"), Path(folder, "out")
         asked.write_text("".join(json.dumps(each) + "\n" for each in configs), encoding="utf-8")
         ended = subprocess.run(
-            [sys.executable, "-m", "gossamer.sweep.foresight", str(asked), str(answered)],
+            [sys.executable, "-P", "-m", "gossamer.sweep.foresight", str(asked), str(answered)],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gossamer.errors import ResumeError
 from gossamer.records import record as records
 from gossamer.records.record import write_text
-from gossamer.records.table import metric
+from gossamer.records.table import metric, stdout
 from gossamer.sweep.objectives import NoFigure, Objective, unit, validation
 
 if TYPE_CHECKING:
@@ -105,15 +104,10 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print the best trials, how many there were, and the command that repeats each."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:  # a file or a pipe has no width to fit in
-        console.width = 10_000
+    console = stdout(whole=True)
     aims, primary, best = found["objectives"], found["primary"], found["best"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     keys = list(dict.fromkeys(key for row in best for key in row["parameters"]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
 from gossamer.errors import DONE, FAILED, PREEMPTED
+from gossamer.records.table import stdout
 from gossamer.sweep.jobs import BAD, GOOD, Job, State
 
 STYLES = {"done": "green", "failed": "red", "out of memory": "red", "killed": "red", "lost": "red"}
@@ -14,15 +14,10 @@ STYLES = {"done": "green", "failed": "red", "out of memory": "red", "killed": "r
 
 def show(jobs: Sequence[Job], states: Sequence[State]) -> None:
     """Print a row for each job, and the count of each state."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:  # a file or a pipe has no width to fit in
-        console.width = 10_000
+    console = stdout(whole=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("job", "state", "seconds", "overrides", "run", "why"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
