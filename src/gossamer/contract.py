@@ -33,7 +33,7 @@ class Stage:
     teacher: str | None = None  # "start" (the run's starting weights) or an earlier stage's name
     capture: tuple[str, ...] = ()  # modules whose outputs the losses see in output["features"]
     monitor: str | None = None  # validation metric: the best checkpoint leaves, not the last
-    # filled in by the engine before any verb sees the stage
+    # filled in by the engine before any verb but `stages` sees it; so are lr and schedule
     steps: int = 0
     seed: int = 0
 
@@ -119,6 +119,7 @@ class Method(Protocol):
     # Declared by methods that have one; absent means the trainer's AdamW on what requires grad:
     #   optimizer(named_parameters: list[tuple[str, nn.Parameter]], stage: Stage) ->
     # torch.optim.Optimizer
+    # The engine sets each group's "lr" to its first value times the schedule's factor.
 
     def losses(
         self, model: nn.Module, task: Any, batch: Batch, output: Output, teacher: Teacher | None
@@ -130,6 +131,11 @@ class Method(Protocol):
     def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """After the optimizer's step `step` (from 1, within the stage); gradients are still
         there."""
+
+    def monitors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Figures of this step to log beside the losses, e.g. how many masks changed. Asked on all
+        ranks, when the engine logs; those of a stage's last step stay in the record."""
+        return {}
 
     def finalize(self, model: nn.Module) -> None:
         """Inference-only modules, in place. May change shapes, never the function."""

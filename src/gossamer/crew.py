@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from gossamer.errors import GossamerError, Preempted, StageError
 
 if TYPE_CHECKING:
-    from gossamer.fit import Fit
+    from gossamer.fit import Fit, Trained
 
 # A rank that dies is noticed at once, by its closed connections: this only bounds how long the
 # others wait for a driver that evaluates in the middle of a stage.
@@ -75,8 +75,8 @@ class Crew:
                 self.members[rank] = _start(rank, size, self.store.port)
         atexit.register(self.end)
 
-    def train(self, fit: Fit) -> float:
-        """`fit.train` on all ranks; the driver's seconds. Raises what it raises, and StageError for
+    def train(self, fit: Fit) -> Trained:
+        """`fit.train` on all ranks; what the driver got. Raises what it raises, and StageError for
         a rank that failed or was lost."""
         from gossamer import fit as engine
 
@@ -160,7 +160,7 @@ class Crew:
 _standing: list[Crew] = []  # the crew of this process, if it has one
 
 
-def train(fit: Fit) -> float:
+def train(fit: Fit) -> Trained:
     """`fit.train` on all of `trainer.devices`; the crew is started if it is not there."""
     if _standing and _standing[0].size != fit.training.devices:
         dismiss()

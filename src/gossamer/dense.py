@@ -142,7 +142,8 @@ class Dense:
             *before, steps = self.segments
             experiment = self.experiment
             model = Dense(experiment, before, self.outputs).model(watch)
-            plan = allot(training_plan(experiment.builder, experiment.task), steps, experiment.seed)
+            stages = training_plan(experiment.builder, experiment.task)
+            plan = allot(stages, steps, experiment.training, experiment.seed)
             journal = Journal(self.directory, self.key)
             owner = f"dense {len(self.segments)}" if len(self.segments) > 1 else "dense"
             with Metrics(self.directory, {"logger": {"_target_": NO_LOGGER}}) as metrics:

@@ -151,9 +151,10 @@ class _Run:
         self.watch.begin(label, stage.steps)
         if stage.share:
             unchanged = stage.steps == 0
-            seconds = self._train(stage) if stage.steps else 0.0
+            trained = fit.Trained(0.0, {}) if unchanged else self._train(stage)
+            seconds, figures = trained.seconds, trained.figures
         else:
-            unchanged, seconds = self._apply(stage)
+            (unchanged, seconds), figures = self._apply(stage), {}
         after = before if unchanged else experiment.evaluate(model, "validation")
         row = {
             "name": label,
@@ -163,6 +164,7 @@ class _Run:
             "teacher_passes": stage.steps if stage.teacher else 0,
             "quality_before": before,
             "quality_after": after,
+            "figures": figures,
         }
         self.journal.finish(self.index, row, model)
         step = self.first + stage.steps
@@ -170,7 +172,7 @@ class _Run:
         self.watch.end(row)
         return row
 
-    def _train(self, stage: Stage) -> float:
+    def _train(self, stage: Stage) -> fit.Trained:
         experiment = self.experiment
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         train = crew.train if experiment.training.devices > 1 else fit.train

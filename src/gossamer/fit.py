@@ -101,6 +101,7 @@ class StageModule(pl.LightningModule):
         self.step = 0  # finished steps of this stage
         self.best_value: float | None = None
         self.average: dict[str, Tensor] = {}
+        self.figures: dict[str, float] = {}  # the actors' latest
         self.generators: dict[str, Any] | None = None  # to restore before the first step
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -110,9 +111,8 @@ class StageModule(pl.LightningModule):
         if own:
             optimizer = own[-1].optimizer(named, fit.stage)
         else:
-            lr = training.lr if fit.stage.lr is None else fit.stage.lr
             optimizer = torch.optim.AdamW(
-                [p for _, p in named], lr=lr, weight_decay=training.weight_decay
+                [p for _, p in named], lr=fit.stage.lr, weight_decay=training.weight_decay
             )
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -139,8 +139,9 @@ class StageModule(pl.LightningModule):
             else:  # each rank has rows of its own, and so draws (dropout) of its own
                 own = ("rank", fit.ranks.rank) if fit.ranks.rank else ()
                 seed_everything(fit.seed, "stage", fit.stage.name, fit.first, *own)
-        kind = fit.stage.schedule or fit.training.schedule
-        factor = schedule_factor(kind, self.step, fit.stage.steps, fit.training.warmup)
+        stage = fit.stage
+        assert stage.schedule is not None
+        factor = schedule_factor(stage.schedule, self.step, stage.steps, fit.training.warmup)
         for group in self.optimizers(use_pl_optimizer=False).param_groups:
             group["lr"] = group["peak_lr"] * factor
 
@@ -231,6 +232,10 @@ class StageModule(pl.LightningModule):
         metrics = {"train/loss": losses["loss"], "train/lr": optimizer.param_groups[0]["lr"]}
         if len(losses) > 2:
             metrics |= {f"train/{name}": term for name, term in losses.items() if name != "loss"}
+        for actor in self.fit.actors:
+            if hasattr(actor, "monitors"):
+                self.figures |= actor.monitors(self.model, optimizer)
+        metrics |= {f"train/{name}": value for name, value in self.figures.items()}
         self.fit.log(metrics, self.fit.first + self.step)
         self.fit.advance(self.step, losses["loss"])
 
@@ -272,6 +277,7 @@ class StageModule(pl.LightningModule):
             "optimizer": ranks.whole(optimizer.state_dict()),
             "precision": self.trainer.precision_plugin.state_dict(),
             "best": self.best_value,
+            "figures": self.figures,
             "seconds": time.perf_counter() - self.began,
             "generators": ranks.gather(generator_states()),
         }
@@ -289,14 +295,22 @@ class StageModule(pl.LightningModule):
             for name, value in saved["average"].items()
         }
         self.best_value = saved["best"]
+        self.figures = saved["figures"]
         load_optimizer(self.optimizers(use_pl_optimizer=False), saved["optimizer"])
         self.trainer.precision_plugin.load_state_dict(saved["precision"])
         self.generators = saved["generators"][self.fit.ranks.rank]
 
 
-def train(fit: Fit) -> float:
-    """Train one stage to its last step; goes on from its checkpoint if there is one. Returns the
-    seconds it took, those before an interruption included.
+@dataclass(frozen=True)
+class Trained:
+    """What a trained stage leaves beside its weights."""
+
+    seconds: float  # before an interruption included
+    figures: dict[str, float]  # of the last step, by the actors' `monitors`
+
+
+def train(fit: Fit) -> Trained:
+    """Train one stage to its last step; goes on from its checkpoint if there is one.
 
     Raises StageError for a loss that is not finite or ranks that have drifted apart, Preempted
     after saving when asked to stop."""
@@ -307,6 +321,7 @@ def train(fit: Fit) -> float:
     done = saved["step"] if saved else 0
     earlier = saved["seconds"] if saved else 0.0
     began = time.perf_counter() - earlier
+    figures: dict[str, float] = saved["figures"] if saved else {}
     fit.rewind(fit.first + done)
     if saved and done == stage.steps:
         fit.model.load_state_dict(saved["average"] or saved["model"])
@@ -329,6 +344,7 @@ def train(fit: Fit) -> float:
                 "one of them saw or drew; train in one process: trainer=default"
             )
         module.give_back(module.average or model.state_dict())
+        figures = module.figures
     if stage.monitor and fit.ranks.driver and fit.best.exists():
         fit.model.load_state_dict(load_tensors(fit.best)["model"])
-    return time.perf_counter() - began
+    return Trained(time.perf_counter() - began, figures)

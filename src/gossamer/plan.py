@@ -268,9 +268,7 @@ def plan(config: Mapping[str, Any]) -> str:
     touched, trained = rehearse(experiment)
     rows += [("changes", f"{n} modules by {name}") for name, n in touched.items()]
     for name, stages in plan_stages(experiment, money.steps).items():
-        rows += [
-            ("stage", _stage_line(name, stage, experiment.training, trained)) for stage in stages
-        ]
+        rows += [("stage", _stage_line(name, stage, trained)) for stage in stages]
     segments = " + ".join(map(str, money.twin)) or "0"
     rows.append(("twin", f"dense, {segments} steps" + ("" if money.pair_equal else " (not equal)")))
     if money.unspent:
@@ -281,12 +279,11 @@ def plan(config: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<9}{text}" for name, text in rows)
 
 
-def _stage_line(name: str, stage: Stage, training: Training, trained: Mapping[str, int]) -> str:
+def _stage_line(name: str, stage: Stage, trained: Mapping[str, int]) -> str:
     label = f"{name}.{stage.name}"
     if not stage.share:
         return f"{label}: one-shot"
-    lr = training.lr if stage.lr is None else stage.lr
-    return f"{label}: {stage.steps} steps, {trained[label]:,} trained parameters, lr {lr:g}"
+    return f"{label}: {stage.steps} steps, {trained[label]:,} trained parameters, lr {stage.lr:g}"
 
 
 def _devices_line(experiment: Experiment) -> str:

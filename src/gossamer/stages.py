@@ -146,9 +146,10 @@ def training_plan(builder: Any, task: Any) -> list[Stage]:
     return plan
 
 
-def allot(stages: Sequence[Stage], steps: int, seed: int) -> list[Stage]:
+def allot(stages: Sequence[Stage], steps: int, training: Training, seed: int) -> list[Stage]:
     """Give the trained stages their whole number of steps by share (largest remainder), and every
-    stage the seed of its draws. Shares of the trained stages must add to 1."""
+    stage the seed of its draws and, unless it has its own, the trainer's learning rate and
+    schedule. Shares of the trained stages must add to 1."""
     total = sum(stage.share for stage in stages)
     if total and abs(total - 1) > 1e-6:
         raise ConfigError(f"the shares of stages {[s.name for s in stages]} add to {total}, not 1")
@@ -157,7 +158,16 @@ def allot(stages: Sequence[Stage], steps: int, seed: int) -> list[Stage]:
     missing = round(sum(exact)) - sum(whole)
     for index in sorted(range(len(stages)), key=lambda i: whole[i] - exact[i])[:missing]:
         whole[index] += 1
-    return [replace(s, steps=n, seed=seed) for s, n in zip(stages, whole, strict=True)]
+    return [
+        replace(
+            stage,
+            steps=count,
+            seed=seed,
+            lr=training.lr if stage.lr is None else stage.lr,
+            schedule=stage.schedule or training.schedule,
+        )
+        for stage, count in zip(stages, whole, strict=True)
+    ]
 
 
 def plan_stages(experiment: Experiment, steps: int) -> dict[str, list[Stage]]:
@@ -169,4 +179,7 @@ def plan_stages(experiment: Experiment, steps: int) -> dict[str, list[Stage]]:
         name: steps // len(trained) + (position < steps % len(trained))
         for position, name in enumerate(trained)
     }
-    return {name: allot(plan, parts.get(name, 0), experiment.seed) for name, plan in plans.items()}
+    return {
+        name: allot(plan, parts.get(name, 0), experiment.training, experiment.seed)
+        for name, plan in plans.items()
+    }

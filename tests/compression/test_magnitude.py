@@ -245,6 +245,7 @@ def test_the_walk_through_shows_the_code_as_it_is():
     """Every block of docs/add-a-method.md is a run of whole lines of a file of this repository."""
     files = [
         "src/gossamer/compression/magnitude.py",
+        "src/gossamer/models/sparse_body.py",
         "src/gossamer/sparsity/ledger.py",
         "src/gossamer/sparsity/masks.py",
         "conf/compression/magnitude.yaml",

@@ -72,10 +72,10 @@ def _finalizing(real: Any, made: Experiment, seen: Seen) -> Any:
 
 
 def _training(real: Any, seen: Seen) -> Any:
-    def train(one: fit.Fit) -> float:
+    def train(one: fit.Fit) -> fit.Trained:
         frozen = {n: p for n, p in one.model.named_parameters() if not p.requires_grad}
         before = {name: parameter.clone() for name, parameter in frozen.items()}
-        seconds = real(one)
+        trained = real(one)
         after = dict(one.model.named_parameters())
         seen.frozen += len(frozen)
         seen.thawed += [
@@ -83,6 +83,6 @@ def _training(real: Any, seen: Seen) -> Any:
             for name, old in before.items()
             if not torch.equal(old, after[name])
         ]
-        return seconds
+        return trained
 
     return train

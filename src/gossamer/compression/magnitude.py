@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Stage
-from gossamer.errors import ConfigError
-from gossamer.models.parts import body_linears, parts_of
-from gossamer.sparsity import distributions, ledger, masks, scores
+from gossamer.models import sparse_body
+from gossamer.models.parts import body_linears
+from gossamer.sparsity import distributions, masks, scores
 from gossamer.sparsity.patterns import Pattern, parse
 
 DISTRIBUTIONS: dict[str, distributions.Distribution] = {
@@ -70,36 +70,15 @@ class Magnitude(contract.Method):
         self.lr = lr
 
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
-        problems = []
-        if not 0 < self.sparsity < 1:
-            problems.append(f"sparsity={self.sparsity}: a share between 0 and 1, e.g. 0.5")
+        problems = sparse_body.problems(model, self.pattern, self.sparsity, self.roles)
         if not 0 <= self.recover <= 1:
             problems.append(f"recover={self.recover}: a share of the steps, from 0 to 1")
         if self.distribution not in DISTRIBUTIONS:
             problems.append(f"distribution={self.distribution}: choose {', '.join(DISTRIBUTIONS)}")
-        try:
-            pattern = parse(self.pattern)
-        except ConfigError as error:
-            return [*problems, str(error)]
-        try:
-            layers = self.layers(model)
-        except ValueError as error:
-            return [*problems, f"roles={self.roles}: {error}"]
-        if pattern.density and abs(1 - pattern.density - self.sparsity) > 1e-2:
+        elif self.distribution == "erk" and ":" in self.pattern and not problems:
             problems.append(
-                f"sparsity={self.sparsity}: pattern {pattern} fixes it; "
-                f"set sparsity={1 - pattern.density:.4g}"
+                f"distribution=erk: pattern {self.pattern} fixes every layer's; set uniform"
             )
-        if pattern.density and self.distribution == "erk":
-            problems.append(f"distribution=erk: pattern {pattern} fixes every layer's; set uniform")
-        if not layers:
-            problems.append(f"roles={self.roles}: no linear layer of this model has such a role")
-        for name, layer in layers.items():
-            if problem := pattern.problem(tuple(layer.weight.shape)):
-                problems.append(
-                    f"pattern={pattern}: {name} has {problem}; "
-                    "leave its role out of `roles`, or set pattern=unstructured"
-                )
         return problems
 
     def stages(self, training: list[Stage]) -> list[Stage]:
@@ -146,7 +125,7 @@ class Magnitude(contract.Method):
         pattern = parse(self.pattern)
         weights = {name: layer.weight for name, layer in self.layers(loaded).items()}
         if pattern.m:
-            return [_groups_are_sparse(pattern, weights)]
+            return [sparse_body.groups_are_sparse(pattern, weights)]
         alive = {name: _alive(pattern, weight) for name, weight in weights.items()}
         if self.distribution == "global":
             return [_budget_is_met(pattern, weights, alive, self.sparsity)]
@@ -159,15 +138,8 @@ class Magnitude(contract.Method):
 
     def ledger(self, loaded: nn.Module) -> list[Fact]:
         layers = self.layers(loaded)
-        target = self.targets({name: layer.weight for name, layer in layers.items()})
-        facts = []
-        for name, layer in body_linears(loaded).items():
-            if name in layers:
-                facts.append(ledger.fact(name, layer.weight, self.pattern, target=target[name]))
-            else:
-                role = parts_of(loaded).linear[name]
-                facts.append(ledger.fact(name, layer.weight, skipped=f"{role} is not in roles"))
-        return facts
+        targets = self.targets({name: layer.weight for name, layer in layers.items()})
+        return sparse_body.facts(loaded, self.pattern, targets)
 
     def layers(self, model: nn.Module) -> dict[str, nn.Module]:
         """The layers to prune, by path, in execution order."""
@@ -194,14 +166,6 @@ class Magnitude(contract.Method):
 def _alive(pattern: Pattern, weight: Tensor) -> int:
     """The units of a weight that are not zero throughout."""
     return int(torch.count_nonzero(pattern.unit_scores(scores.magnitude(weight))))
-
-
-def _groups_are_sparse(pattern: Pattern, weights: Mapping[str, Tensor]) -> Check:
-    most = max(
-        int((weight != 0).reshape(-1, pattern.m).sum(dim=1).max()) for weight in weights.values()
-    )
-    figure = f"at most {most} of every {pattern.m} weights are not zero, in {len(weights)} layers"
-    return Check(f"pattern {pattern}", most <= pattern.n, figure)
 
 
 def _budget_is_met(

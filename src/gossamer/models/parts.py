@@ -12,8 +12,8 @@ from typing import Literal, cast
 
 from torch import nn
 
-ROLES = ("query", "key", "value", "attention_output", "up", "down")
-Role = Literal["query", "key", "value", "attention_output", "up", "down"]
+ROLES = ("query", "key", "value", "attention_output", "gate", "up", "down")
+Role = Literal["query", "key", "value", "attention_output", "gate", "up", "down"]
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class Stage(Part):
     teacher_passes: int
     quality_before: Metrics
     quality_after: Metrics
+    figures: Metrics = {}
 
 
 class Predictions(Part):

@@ -1,0 +1,81 @@
+"""What methods that make the body's linear layers sparse have in common: which layers those are,
+why a pattern does not fit them, the ledger of the result, and the proof that the pattern holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gossamer.contract import Check, Fact
+from gossamer.errors import ConfigError
+from gossamer.models.parts import body_linears, parts_of
+from gossamer.sparsity import ledger
+from gossamer.sparsity.patterns import Pattern, parse
+
+
+def problems(
+    model: nn.Module, pattern: str, sparsity: float, roles: Collection[str] | None
+) -> list[str]:
+    """Why the body's layers of these roles (None: all) cannot have `pattern`, of which `sparsity`
+    is the share of zeros; one line each, beginning with the argument's name."""
+    found = []
+    if not 0 < sparsity < 1:
+        found.append(f"sparsity={sparsity}: a share between 0 and 1, e.g. 0.5")
+    try:
+        parsed = parse(pattern)
+    except ConfigError as error:
+        return [*found, str(error)]
+    try:
+        layers = body_linears(model, roles)
+    except ValueError as error:
+        return [*found, f"roles={roles}: {error}"]
+    if parsed.density and abs(1 - parsed.density - sparsity) > 1e-2:
+        found.append(
+            f"sparsity={sparsity}: pattern {parsed} fixes it; set sparsity={1 - parsed.density:.4g}"
+        )
+    if not layers:
+        found.append(f"roles={roles}: no linear layer of this model has such a role")
+    for name, layer in layers.items():
+        if problem := parsed.problem(tuple(layer.weight.shape)):
+            found.append(
+                f"pattern={parsed}: {name} has {problem}; "
+                "leave its role out of `roles`, or set pattern=unstructured"
+            )
+    return found
+
+
+def facts(
+    model: nn.Module,
+    pattern: str,
+    targets: Mapping[str, float],
+) -> list[Fact]:
+    """A row for every linear layer of the body; those that `targets` (path -> declared density)
+    does not name were left alone, for their role was not chosen."""
+    linear = parts_of(model).linear
+    return [
+        ledger.fact(path, layer.weight, pattern, target=targets[path])
+        if path in targets
+        else ledger.fact(path, layer.weight, skipped=f"{linear[path]} is not in roles")
+        for path, layer in body_linears(model).items()
+    ]
+
+
+def groups_are_sparse(pattern: Pattern, weights: Mapping[str, Tensor]) -> Check:
+    """At most N of every M consecutive input weights are not zero, in every layer."""
+    most = max(
+        int((weight != 0).reshape(-1, pattern.m).sum(dim=1).max()) for weight in weights.values()
+    )
+    figure = f"at most {most} of every {pattern.m} weights are not zero, in {len(weights)} layers"
+    return Check(f"pattern {pattern}", most <= pattern.n, figure)
+
+
+def layers_are_sparse(weights: Mapping[str, Tensor], keep: Mapping[str, int]) -> Check:
+    """No layer has more non-zero weights than `keep` says."""
+    alive = {name: int(torch.count_nonzero(weight)) for name, weight in weights.items()}
+    dense = [name for name in weights if alive[name] > keep[name]]
+    figure = f"{len(weights) - len(dense)} of {len(weights)} layers" + "".join(
+        f"; {name} keeps {alive[name]:,} weights, not {keep[name]:,}" for name in dense[:1]
+    )
+    return Check("sparsity of every layer", not dense, figure)
