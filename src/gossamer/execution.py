@@ -16,7 +16,7 @@ from gossamer.errors import StageError
 from gossamer.interruption import interruption
 from gossamer.journal import Journal
 from gossamer.seeds import derive, seed_everything
-from gossamer.stages import Experiment, Watch
+from gossamer.stages import Experiment, Watch, placed
 
 UNIT_SECONDS = (
     5.0  # units that are no module are saved at most this often, for each is a whole model
@@ -147,7 +147,7 @@ class _Run:
             if hasattr(actor, "enter"):
                 actor.enter(stage, model)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        model.to(experiment.training.device())
+        placed(model, experiment.training.device())
         self.watch.begin(label, stage.steps)
         if stage.share:
             unchanged = stage.steps == 0

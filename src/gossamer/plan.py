@@ -11,6 +11,7 @@ from torch import nn
 from gossamer import crew, targets
 from gossamer.contract import Stage
 from gossamer.errors import ConfigError, GossamerError
+from gossamer.measure import memory, size
 from gossamer.stages import Experiment, Training, plan_stages
 
 
@@ -141,14 +142,21 @@ def problems(experiment: Experiment) -> list[str]:
         model = experiment.meta()
     except GossamerError as error:
         return [*found, *str(error).splitlines()]
+    if hasattr(experiment.builder, "requirements"):
+        found += experiment.builder.requirements(model, experiment.data)
     for name, method in experiment.methods.items():
         found += [
             f"compression.{name}: {line}" for line in method.requirements(model, experiment.data)
         ]
     try:
-        budget(experiment)
+        money = budget(experiment)
     except ConfigError as error:
-        found += error.problems
+        return [*found, *error.problems]
+    if money.total and getattr(model, "stream", False):
+        found.append(
+            "model.stream=true: cannot be trained, and this run trains; type model.stream=false, "
+            "or a one-shot method and trainer.base_steps=0"
+        )
     return found
 
 
@@ -255,10 +263,9 @@ def plan(config: Mapping[str, Any]) -> str:
     experiment = checked(config)
     money = budget(experiment, config.get("twin", "continued"))
     model = experiment.meta()
-    parameters = sum(p.numel() for p in model.parameters())
     info = experiment.data.info
     rows = [
-        ("model", f"{config['choices']['model']}: {parameters:,} parameters"),
+        ("model", f"{config['choices']['model']}: {size.parameters(model):,} parameters"),
         ("data", f"{info.name}: " + ", ".join(f"{n:,} {split}" for split, n in info.rows.items())),
         (
             "start",
@@ -275,7 +282,7 @@ def plan(config: Mapping[str, Any]) -> str:
         rows.append(("unspent", f"{money.unspent} steps: no stage of these methods trains"))
     if experiment.training.devices > 1:
         rows.append(("devices", _devices_line(experiment)))
-    rows.append(("memory", _memory_line(parameters, trained, experiment.training)))
+    rows.append(("memory", _memory_line(model, trained, experiment.training)))
     return "\n".join(f"{name:<9}{text}" for name, text in rows)
 
 
@@ -293,9 +300,10 @@ def _devices_line(experiment: Experiment) -> str:
     return f"{training.devices} ({training.strategy}), {each}"
 
 
-def _memory_line(parameters: int, trained: Mapping[str, int], training: Training) -> str:
-    most = max(trained.values(), default=parameters)
-    total = 4 * parameters + 12 * most  # fp32 weights; gradient and two Adam moments of the trained
+def _memory_line(model: nn.Module, trained: Mapping[str, int], training: Training) -> str:
+    most = max(trained.values(), default=size.parameters(model) if training.steps else 0)
+    # weights as they are stored; gradient and two Adam moments of the trained in fp32
+    total = memory.model_bytes(model) + 12 * most
     several = " on each device" if training.devices > 1 else ""
     if training.strategy == "fsdp":
         total //= training.devices

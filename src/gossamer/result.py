@@ -14,9 +14,9 @@ from gossamer.contract import Check, Fact
 from gossamer.dense import Dense
 from gossamer.export import bundle
 from gossamer.interruption import interruption
-from gossamer.measure import compute, size, speed
+from gossamer.measure import compute, runtimes, size
 from gossamer.records import predictions
-from gossamer.stages import Experiment, Watch
+from gossamer.stages import Experiment, Watch, placed
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     run.say("evaluating the exported model on the test split")
     rows_seen: dict[str, Tensor] = {}
     quality = experiment.task.evaluate(
-        loaded.to(device),
+        placed(loaded, device),
         experiment.data,
         "test",
-        bundle.load(twin_folder, device),
+        placed(bundle.load(twin_folder), device),
         device=device,
         rows=rows_seen,
     )
@@ -96,7 +96,8 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _checks(run: Finished, loaded: nn.Module, facts: Mapping[str, list[Fact]]) -> list[Check]:
     experiment = run.experiment
-    sample = experiment.data.sample(4)
+    device = experiment.training.device()
+    sample = {name: value.to(device) for name, value in experiment.data.sample(4).items()}
     actors = [experiment.builder, experiment.task, *experiment.methods.values()]
     return [
         *proof.reload_checks(
@@ -115,7 +116,11 @@ def _checks(run: Finished, loaded: nn.Module, facts: Mapping[str, list[Fact]]) -
 
 @torch.no_grad()
 def _logits(run: Finished, model: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:
-    return run.experiment.task.forward(model.eval(), sample)["logits"]
+    """On the run's device, where a large model takes seconds; the model is left on the CPU."""
+    model = placed(model.eval(), run.experiment.training.device())
+    logits = run.experiment.task.forward(model, sample)["logits"].cpu()
+    model.cpu()
+    return logits
 
 
 def _ledgers(
@@ -125,37 +130,33 @@ def _ledgers(
     facts: Mapping[str, list[Fact]],
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    experiment = run.experiment
+    experiment, device = run.experiment, run.experiment.training.device()
     workloads = experiment.task.workloads(experiment.data)
     first = next(iter(workloads))
     merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
+    facts_left = [fact for _, fact in merged.values()]
     trained = max((row["trainable_parameters"] for row in rows), default=None)
     return {
         "size": size.size(
             loaded,
             twin,
-            [fact for _, fact in merged.values()],
+            facts_left,
             trainable=size.parameters(twin) if trained is None else trained,
             directory=run.directory / "export",
             dense_directory=run.twin.directory / "export",
         ),
-        "compute": compute.compute(twin, loaded, workloads[first], first),
-        "speed": measure_speed(experiment, twin, loaded, workloads),
+        "compute": compute.compute(
+            placed(twin, device), placed(loaded, device), workloads[first], first
+        ),
+        "speed": [
+            entry
+            for kind in dict.fromkeys(["cpu", device.type])
+            for entry in runtimes.timed(
+                twin, loaded, workloads, facts_left, kind, alone=kind == device.type
+            )
+        ],
         "layers": [
             {**asdict(fact), "shape": list(fact.shape), "method": name}
             for name, fact in merged.values()
         ],
     }
-
-
-def measure_speed(
-    experiment: Experiment,
-    twin: nn.Module,
-    loaded: nn.Module,
-    workloads: Mapping[str, Mapping[str, Tensor]],
-) -> list[dict[str, Any]]:
-    """Latency on the CPU, and on the accelerator if the run used one."""
-    devices = dict.fromkeys(["cpu", experiment.training.device().type])
-    return [
-        entry for device in devices for entry in speed.speed(twin, loaded, workloads, device=device)
-    ]

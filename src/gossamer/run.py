@@ -116,7 +116,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
 
     from gossamer import plan
     from gossamer.export import bundle
-    from gossamer.measure.speed import speed
+    from gossamer.measure import runtimes
     from gossamer.records.table import SETTING
 
     record, config = records.read(directory / "record.json"), read_config(directory)
@@ -131,7 +131,9 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     prepare_torch(experiment.training)
     experiment.open()
     workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))
-    new = speed(bundle.load(twin), bundle.load(directory / "export"), workloads, device=device)
+    export = directory / "export"
+    facts = bundle.facts(export)
+    new = runtimes.timed(bundle.load(twin), bundle.load(export), workloads, facts, device)
     setting = ("workload", *SETTING)
     places = [[entry.get(name) for name in setting] for entry in new]
     kept = [e for e in record["speed"] if [e.get(name) for name in setting] not in places]

@@ -108,7 +108,12 @@ class Experiment:
         device, data = self.training.device(), self.data
         if split == "validation" and self.training.validation_batches:
             data = _First(data, self.training.validation_batches)
-        return self.task.evaluate(model.to(device), data, split, device=device, rows=rows)
+        return self.task.evaluate(placed(model, device), data, split, device=device, rows=rows)
+
+
+def placed(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """`model` on `device`; one that its builder streams stays where it is, block by block."""
+    return model if getattr(model, "stream", False) else model.to(device)
 
 
 @dataclass(frozen=True)

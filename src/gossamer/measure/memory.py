@@ -16,10 +16,9 @@ RESET_PEAK = "5"  # proc(5): sets VmHWM to the current resident set
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters and buffers, each storage once."""
-    tensors = [*model.parameters(), *model.buffers()]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+    """Bytes of all parameters and buffers, each storage once; also on the meta device."""
+    storages = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def peak(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int | None, str | None]:

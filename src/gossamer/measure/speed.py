@@ -10,7 +10,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,12 @@ def speed(
     warmup: int = 3,
     repeats: int = 30,
     seconds: float = 10.0,
+    runtime: str = RUNTIME,
+    notes: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The record's `speed`: one entry per workload (name -> inputs), dense twin and compressed
-    model in one interleaved run on `device`, to which both are moved."""
+    model in one interleaved run on `device`, to which both are moved. `runtime` and `notes` say
+    what runs them, and what must be known of it."""
     device = torch.device(device)
     models = {"dense": dense.to(device).eval(), "compressed": compressed.to(device).eval()}
     entries: list[dict[str, Any]] = []
@@ -101,11 +104,12 @@ def speed(
                 "workload": name,
                 "device": device_name(device),
                 "dtype": _dtype(compressed),
-                "runtime": RUNTIME,
+                "runtime": runtime,
                 "threads": torch.get_num_threads(),
                 "neighbours": neighbours(),
                 "warmup": warmup,
                 "repeats": len(timings["dense"].seconds),
+                "notes": list(notes),
                 "speed_up": paired_ratio(timings["dense"], timings["compressed"]),
                 **sides,
             }

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from gossamer.errors import ConfigError
-from gossamer.hub import hub_reachable
-from gossamer.models.checkpoint import is_local, locate, reading, weights_digest
-from gossamer.models.layouts import find_parts
+from gossamer.models.layouts import ENCODERS, find_parts
 from gossamer.models.parts import parts_of
+from gossamer.models.source import Source, set_size
 from gossamer.models.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
@@ -82,45 +81,22 @@ class Bert:
             "vocabulary": vocabulary,
         }
         self.sizes = {key: value for key, value in sizes.items() if value is not None}
-        problems = [
-            f"model.{key}={value}: at least 1" for key, value in self.sizes.items() if value < 1
-        ]
-        if weights not in ("pretrained", "init"):
-            problems.append(f"model.weights={weights}: pretrained or init")
-        if weights == "pretrained":
-            problems += [
-                f"model.{key}={value}: a pretrained model has its own; type model.weights=init to "
-                f"draw a model of another size"
-                for key, value in self.sizes.items()
-            ]
-            if source is None:
-                problems.append("model.source=null: pretrained weights need a source")
-        if width and heads and width % heads:
-            problems.append(f"model.heads={heads}: must divide model.width={width}")
+        self.source = Source(source, weights, package, revision, trust_remote_code)
+        problems = self.source.problems(self.sizes)
         if dropout is not None and not 0 <= dropout < 1:
             problems.append(f"model.dropout={dropout}: at least 0 and below 1")
-        if source is None and package is not None:
-            problems.append(f"model.package={package}: name the folder inside it as model.source")
         if problems:
             raise ConfigError(*problems)
-        self.source, self.weights, self.package, self.revision = source, weights, package, revision
         self.vocabulary, self.dropout = vocabulary, dropout
-        self.trust_remote_code = trust_remote_code
 
     @property
     def start(self) -> Literal["init", "pretrained"]:
         """Which weights `build` starts from."""
-        return self.weights
+        return self.source.weights
 
     def fingerprint(self) -> str:
-        """Identity of the starting weights: "init"; of a local folder, sha256 of its configuration
-        and weights; of a hub id, the id and the commit that it resolves to."""
-        if self.weights == "init":
-            return "init"
-        location = self._location()
-        if is_local(location):
-            return weights_digest(location)
-        return f"{location}@{self._config(None)._commit_hash or self.revision or 'main'}"
+        """Identity of the starting weights; see `Source.fingerprint`."""
+        return self.source.fingerprint()
 
     def tokenizer(self, texts: Iterable[str] | None) -> PreTrainedTokenizerBase:
         """The source's tokenizer, or with `vocabulary` one trained on `texts` (the training split).
@@ -135,12 +111,7 @@ class Bert:
                     f"was not given"
                 )
             return train_wordpiece(texts, self.vocabulary)
-        if self.source is None:
-            raise ConfigError("model.source=null has no tokenizer: type model.vocabulary=4000")
-        from transformers import AutoTokenizer
-
-        with reading(self.source):
-            return AutoTokenizer.from_pretrained(self._location(), **self._from())
+        return self.source.tokenizer()
 
     def build(self, info: DataInfo, *, meta: bool = False) -> nn.Module:
         """The model, in training mode, in float32, with `.parts`.
@@ -157,31 +128,14 @@ class Bert:
         """
         from transformers import AutoModelForSequenceClassification as Auto
 
-        config = self._config(info)
-        name = str(self.source)
-        with reading(name):
-            if meta or self.weights == "init":
-                with torch.device("meta" if meta else "cpu"):
-                    model = Auto.from_config(
-                        config,
-                        attn_implementation="sdpa",
-                        dtype=torch.float32,
-                        trust_remote_code=self.trust_remote_code,
-                    )
-            else:
-                model, report = Auto.from_pretrained(
-                    self._location(),
-                    config=config,
-                    attn_implementation="sdpa",
-                    dtype=torch.float32,  # never the checkpoint's own half precision
-                    use_safetensors=True,
-                    ignore_mismatched_sizes=True,  # another number of classes: a new head
-                    output_loading_info=True,
-                    **self._from(),
-                )
-        model.parts = find_parts(model, model.base_model_prefix, name)  # type: ignore[assignment]
-        if not meta and self.weights == "pretrained":
-            _check_loaded(report, model, name)
+        model, report = self.source.model(
+            Auto, self._config(info), meta=meta, dtype=torch.float32
+        )
+        base = cast(str, model.base_model_prefix)
+        model.parts = find_parts(model, base, str(self.source.name), ENCODERS)  # type: ignore[assignment]
+        if report is not None:
+            # only the head (and the pooler that feeds it) may be missing from a checkpoint
+            self.source.check_loaded(report, model, (*parts_of(model).head, f"{base}.pooler"))
         return model.train()
 
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
@@ -196,31 +150,14 @@ class Bert:
             return [f"dataset.max_length={data.info.max_length}: the model has {most} positions"]
         return []
 
-    def _location(self) -> str:
-        assert self.source is not None
-        return locate(self.source, self.package)
-
-    def _from(self) -> dict[str, Any]:
-        """How every file of the source is asked for."""
-        local = is_local(self._location()) or not hub_reachable()
-        return {
-            "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
-            "local_files_only": local,  # a hub id may still be in the local cache
-        }
-
     def _config(self, info: DataInfo | None) -> PreTrainedConfig:
-        from transformers import AutoConfig, BertConfig
+        from transformers import BertConfig
 
-        if self.source is None:
-            config: PreTrainedConfig = BertConfig()
-        else:
-            with reading(self.source):
-                config = AutoConfig.from_pretrained(self._location(), **self._from())
+        config = self.source.config(BertConfig)
         for key, value in self.sizes.items():
-            _set(config, FIELDS[key], value, f"model.{key}")
+            set_size(config, FIELDS[key], value, f"model.{key}")
         if self.dropout is not None:
-            _set(config, DROPOUTS, self.dropout, "model.dropout")
+            set_size(config, DROPOUTS, self.dropout, "model.dropout")
         heads, width = config.num_attention_heads, config.hidden_size
         if width % heads:
             raise ConfigError(f"model.heads={heads}: must divide the width, which is {width}")
@@ -230,25 +167,3 @@ class Bert:
             config.label2id = {label: index for index, label in enumerate(classes)}
             config.problem_type = "single_label_classification" if info.classes else "regression"
         return config
-
-
-def _set(config: PreTrainedConfig, names: tuple[str, ...], value: Any, key: str) -> None:
-    present = [name for name in names if hasattr(config, name)]
-    if not present:
-        raise ConfigError(f"{key}={value}: a {config.model_type} configuration has no such size")
-    for name in present:
-        setattr(config, name, value)
-
-
-def _check_loaded(report: dict[str, Any], model: nn.Module, source: str) -> None:
-    """Only the head (and the pooler that feeds it) may be missing from a checkpoint."""
-    own = (*parts_of(model).head, f"{model.base_model_prefix}.pooler")
-    mismatched = [key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]]
-    lacking = sorted(
-        key for key in [*report["missing_keys"], *mismatched] if not key.startswith(own)
-    )
-    if lacking:
-        raise ConfigError(
-            f"model.source={source}: the checkpoint lacks {len(lacking)} weights of the encoder, "
-            f"e.g. {lacking[0]}; give a checkpoint of a {type(model).__name__}"
-        )

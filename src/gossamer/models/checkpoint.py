@@ -81,8 +81,8 @@ def reading(source: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"model.source={source}: cannot be read as a safetensors checkpoint of a text "
-            f"classifier ({reason[:240]}); give a hub id that is reachable from here, or a folder"
+            f"model.source={source}: cannot be read as a safetensors checkpoint of such a "
+            f"model ({reason[:240]}); give a hub id that is reachable from here, or a folder"
         ) from error
     finally:
         logging.set_verbosity(verbosity)

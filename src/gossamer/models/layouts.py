@@ -1,8 +1,9 @@
-"""Where Hugging Face encoders keep what: a model's parts, found by looking at its module paths."""
+"""Where Hugging Face models keep what: a model's parts, found by looking at its module paths."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import cast
 
 from torch import nn
@@ -13,13 +14,18 @@ from gossamer.models.parts import Parts, Role, Units
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths inside one block of an encoder family, relative to the block."""
+    """The paths inside one block of a family, relative to the block.
+
+    `heads` and `head_size` are attributes of the attention core; "" where it infers the number of
+    heads from its inputs. `counted` are those that change with the number of heads: {attribute:
+    does it count features (rather than heads)?}."""
 
     family: str
     attention: str
-    head_count: str  # attribute of the attention core: how many heads
-    head_width: str  # attribute of the attention core: features per head times heads
     layers: dict[str, Role]  # in execution order
+    heads: str = ""
+    head_size: str = ""
+    counted: dict[str, bool] = field(default_factory=dict)
 
     def fits(self, block: nn.Module) -> bool:
         modules = dict(block.named_modules())
@@ -30,8 +36,8 @@ class Layout:
 BERT = Layout(
     family="BERT",
     attention="attention.self",
-    head_count="num_attention_heads",
-    head_width="all_head_size",
+    heads="num_attention_heads",
+    counted={"num_attention_heads": False, "all_head_size": True},
     layers={
         "attention.self.query": "query",
         "attention.self.key": "key",
@@ -44,8 +50,8 @@ BERT = Layout(
 DISTILBERT = Layout(
     family="DistilBERT",
     attention="attention",
-    head_count="n_heads",
-    head_width="dim",
+    heads="n_heads",
+    counted={"n_heads": False, "dim": True},
     layers={
         "attention.q_lin": "query",
         "attention.k_lin": "key",
@@ -55,21 +61,53 @@ DISTILBERT = Layout(
         "ffn.lin2": "down",
     },
 )
-LAYOUTS = (BERT, DISTILBERT)
+# LLaMA, Mistral, Qwen 2 and 3 and what else was derived from LLaMA's modules
+LLAMA = Layout(
+    family="LLaMA",
+    attention="self_attn",
+    head_size="head_dim",
+    layers={
+        "self_attn.q_proj": "query",
+        "self_attn.k_proj": "key",
+        "self_attn.v_proj": "value",
+        "self_attn.o_proj": "attention_output",
+        "mlp.gate_proj": "gate",
+        "mlp.up_proj": "up",
+        "mlp.down_proj": "down",
+    },
+)
 
 
-def find_parts(model: nn.Module, base: str, source: str) -> Parts:
-    """The parts of a Hugging Face encoder with a classification head.
+@dataclass(frozen=True)
+class Kind:
+    """Layouts that serve the same purpose, and the model types that have them, for the error."""
+
+    name: str
+    layouts: tuple[Layout, ...]
+    types: str
+
+
+ENCODERS = Kind(
+    "an encoder",
+    (BERT, DISTILBERT),
+    "bert, roberta, xlm-roberta, camembert, electra, distilbert",
+)
+DECODERS = Kind("a causal language model", (LLAMA,), "llama, mistral, qwen2, qwen3")
+
+
+def find_parts(model: nn.Module, base: str, source: str, kind: Kind) -> Parts:
+    """The parts of a Hugging Face model.
 
     Args:
-        base: the child that holds the encoder ("bert", "roberta"); every other child with
-            parameters is the head.
+        base: the child that holds the body ("bert", "model"); every other child with parameters is
+            the head.
         source: what the user named, for the error.
+        kind: ENCODERS or DECODERS.
 
     Raises:
         ConfigError: the blocks match no known layout.
     """
-    layout, blocks = _find_blocks(model, source)
+    layout, blocks = _find_blocks(model, source, kind)
     linear: dict[str, Role] = {
         f"{block}.{path}": role for block in blocks for path, role in layout.layers.items()
     }
@@ -88,45 +126,52 @@ def find_parts(model: nn.Module, base: str, source: str) -> Parts:
     )
 
 
-def _find_blocks(model: nn.Module, source: str) -> tuple[Layout, list[str]]:
+def _find_blocks(model: nn.Module, source: str, kind: Kind) -> tuple[Layout, list[str]]:
     for path, stack in model.named_modules():
         if isinstance(stack, nn.ModuleList) and len(stack):
-            for layout in LAYOUTS:
+            for layout in kind.layouts:
                 if all(layout.fits(block) for block in stack):
                     return layout, [f"{path}.{index}" for index in range(len(stack))]
-    families = " and ".join(layout.family for layout in LAYOUTS)
+    families = " or ".join(layout.family for layout in kind.layouts)
     raise ConfigError(
         f"model.source={source}: {type(model).__name__} has no stack of blocks laid out like "
-        f"{families}, so its heads and layers cannot be named; use an encoder of these families "
-        f"(bert, roberta, xlm-roberta, camembert, electra, distilbert)"
+        f"{families}, so its heads and layers cannot be named; use {kind.name} of these families "
+        f"({kind.types})"
     )
 
 
-def _units(modules: dict[str, nn.Module], block: str, layout: Layout) -> tuple[Units, Units]:
+def _units(modules: dict[str, nn.Module], block: str, layout: Layout) -> Iterator[Units]:
     def paths(*roles: Role) -> tuple[str, ...]:
         return tuple(f"{block}.{path}" for path, role in layout.layers.items() if role in roles)
 
+    def features(role: Role) -> int:
+        return cast(nn.Linear, modules[paths(role)[0]]).out_features
+
     attention = f"{block}.{layout.attention}"
-    heads = cast(int, getattr(modules[attention], layout.head_count))
-    size = cast(nn.Linear, modules[paths("query")[0]]).out_features // heads
-    counters = ((attention, layout.head_count, 1), (attention, layout.head_width, size))
-    up = cast(nn.Linear, modules[paths("up")[0]])
-    return (
-        Units(
+    core = modules[attention]
+    if layout.heads:
+        heads = cast(int, getattr(core, layout.heads))
+    else:
+        heads = features("query") // cast(int, getattr(core, layout.head_size))
+    size = features("query") // heads
+    # where several queries share a key (GQA), a query head is no unit of its own
+    if features("query") == features("key"):
+        yield Units(
             kind="heads",
             block=block,
             count=heads,
             size=size,
             rows=paths("query", "key", "value"),
             columns=paths("attention_output"),
-            counters=counters,
-        ),
-        Units(
-            kind="neurons",
-            block=block,
-            count=up.out_features,
-            size=1,
-            rows=paths("up"),
-            columns=paths("down"),
-        ),
+            counters=tuple(
+                (attention, name, size if whole else 1) for name, whole in layout.counted.items()
+            ),
+        )
+    yield Units(
+        kind="neurons",
+        block=block,
+        count=features("up"),
+        size=1,
+        rows=paths("gate", "up"),
+        columns=paths("down"),
     )

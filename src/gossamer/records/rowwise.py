@@ -11,16 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = Mapping[str, NDArray]  # prediction, label, loss: each (rows,)
+Rows = Mapping[str, NDArray]  # prediction, label, loss; or tokens, loss: each (rows,)
 Weights = NDArray[Any]  # (resamples, rows), float
 
 RESAMPLES = 2000
 CELLS = 4_000_000  # of weights at a time: 32 MB
+WINDOWS = ("loss", "perplexity")  # of a language model
 KNOWN = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "mse", "loss")
+
+
+def known(rows: Rows) -> tuple[str, ...]:
+    """The metrics that can be computed from these rows."""
+    return WINDOWS if "tokens" in rows else KNOWN
 
 
 def of(name: str, rows: Rows, weights: Weights) -> NDArray[Any]:
     """The metric `name` of each resample, (resamples,)."""
+    if "tokens" in rows:  # every token counts the same, in whatever window
+        loss = weights @ (rows["loss"].astype(float) * rows["tokens"]) / (weights @ rows["tokens"])
+        return np.exp(loss) if name == "perplexity" else loss
     prediction, label = rows["prediction"], rows["label"]
     total = weights.sum(axis=1)
     match name:
@@ -56,7 +65,7 @@ def bootstrap(
     """Differences of a metric, mine - other, in rows drawn with replacement; (resamples,). Both
     models are seen on the same draw."""
     draw = np.random.default_rng(seed)
-    count = len(mine["label"])
+    count = len(mine["loss"])
     found = []
     step = max(1, CELLS // count)
     for start in range(0, resamples, step):

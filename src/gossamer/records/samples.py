@@ -63,9 +63,9 @@ def _test(run: Run, partner: Run | None, name: str, read: Read) -> dict[str, Any
     mine, data = _read(run, "compressed", "the run", name, read)
     side = "compressed" if partner else "dense"
     other, theirs = _read(partner or run, side, "what it is compared with", name, read)
-    if data != theirs or not np.array_equal(mine["label"], other["label"]):
+    if data != theirs or not np.array_equal(predictions.truth(mine), predictions.truth(other)):
         raise ResumeError("the predictions are of other test rows than those to compare with")
-    told = {"seed": run.record.seed, "rows": len(mine["label"])}
+    told = {"seed": run.record.seed, "rows": len(mine["loss"])}
     if name == "accuracy":
         right, rights = mine["prediction"] == mine["label"], other["prediction"] == other["label"]
         better, worse = int((right & ~rights).sum()), int((~right & rights).sum())
@@ -99,10 +99,10 @@ def _read(owner: Run, side: str, who: str, name: str, read: Read) -> Rows:
         raise ResumeError(f"{who} kept no predictions")
     path = owner.path.parent / file
     rows, data = read(path)
-    if name not in rowwise.KNOWN:
-        raise ResumeError(f"{name} cannot be computed from predictions, labels and losses")
+    if name not in rowwise.known(rows):
+        raise ResumeError(f"{name} cannot be computed from {', '.join(rows)} of each row")
     figure = getattr(owner.record.quality, side).get(name)
-    again = float(rowwise.of(name, rows, np.ones((1, len(rows["label"]))))[0])
+    again = float(rowwise.of(name, rows, np.ones((1, len(rows["loss"]))))[0])
     if figure is None or abs(again - figure) > TOLERANCE * max(1.0, abs(figure)):
         raise ResumeError(f"{path}: not those of the record: {name} is {again:.4f}, not {figure}")
     return rows, data

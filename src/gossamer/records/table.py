@@ -162,6 +162,8 @@ def notes(record: Record) -> Iterator[str]:
     }
     for values in sorted(devices, key=str):
         yield f"measured on {setting(dict(zip(SETTING, values, strict=True)))}"
+    told = (note for entry in record["speed"] for note in entry.get("notes", ()))
+    yield from dict.fromkeys(told)
 
 
 def check_lines(checks: list[Mapping[str, Any]]) -> Iterator[str]:

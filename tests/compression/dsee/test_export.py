@@ -10,7 +10,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from gossamer.compression.dsee import DSEE, SideBranchLinear
 from gossamer.compression.dsee.structured import gates
 from gossamer.export import bundle
-from gossamer.models.layouts import find_parts
+from gossamer.models.layouts import ENCODERS, find_parts
 from gossamer.models.parts import body_linears, parts_of
 from gossamer.seeds import drawing
 
@@ -56,7 +56,7 @@ def distilbert():
     )
     with drawing(1, "init"):
         model = DistilBertForSequenceClassification(config)
-    model.parts = find_parts(model, "distilbert", "drawn")
+    model.parts = find_parts(model, "distilbert", "drawn", ENCODERS)
     return model
 
 
