@@ -10,6 +10,7 @@ from torch import nn
 
 from gossamer import crew, targets
 from gossamer.contract import Stage
+from gossamer.data.info import DataInfo
 from gossamer.errors import ConfigError, GossamerError
 from gossamer.measure import memory, size
 from gossamer.stages import Experiment, Training, plan_stages
@@ -186,10 +187,11 @@ def device_problems(experiment: Experiment) -> list[str]:
             else []
         )
     found = []
-    rows = data.info.rows["train"]
-    batch = min(data.batch_size, rows)
+    batch = data.info.batch(data.batch_size)
     if batch % devices:
-        of = f" (the training split is one batch of {rows} rows)" if batch < data.batch_size else ""
+        of = (
+            f" (the training split is one batch of {batch} rows)" if batch < data.batch_size else ""
+        )
         fits = max(devices, batch - batch % devices)
         found.append(
             f"dataset.batch_size={data.batch_size}: is shared by {devices} devices{of}; "
@@ -266,7 +268,7 @@ def plan(config: Mapping[str, Any]) -> str:
     info = experiment.data.info
     rows = [
         ("model", f"{config['choices']['model']}: {size.parameters(model):,} parameters"),
-        ("data", f"{info.name}: " + ", ".join(f"{n:,} {split}" for split, n in info.rows.items())),
+        ("data", _data_line(info)),
         (
             "start",
             f"{money.start} weights" + (f", {money.base} steps behind them" if money.base else ""),
@@ -286,6 +288,11 @@ def plan(config: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<9}{text}" for name, text in rows)
 
 
+def _data_line(info: DataInfo) -> str:
+    counts = ", ".join(f"{n:,} {split}" for split, n in info.rows.items())
+    return f"{info.name}: {counts}" + (" documents" if info.unit == "documents" else "")
+
+
 def _stage_line(name: str, stage: Stage, trained: Mapping[str, int]) -> str:
     label = f"{name}.{stage.name}"
     if not stage.share:
@@ -295,8 +302,9 @@ def _stage_line(name: str, stage: Stage, trained: Mapping[str, int]) -> str:
 
 def _devices_line(experiment: Experiment) -> str:
     training, data = experiment.training, experiment.data
-    batch = min(data.batch_size, data.info.rows["train"])
-    each = f"{batch // training.devices} of the {batch} rows of a batch on each"
+    batch = data.info.batch(data.batch_size)
+    what = "windows" if data.info.unit == "documents" else "rows"
+    each = f"{batch // training.devices} of the {batch} {what} of a batch on each"
     return f"{training.devices} ({training.strategy}), {each}"
 
 

@@ -11,10 +11,17 @@ SplitName = Literal["train", "validation", "test"]
 class DataInfo:
     """The facts of a data set that models, tasks and records need."""
 
-    kind: Literal["text"]
-    classes: tuple[str, ...] | None  # None: regression
+    kind: Literal["text", "language"]
+    classes: tuple[str, ...] | None  # None: regression, or language
     rows: dict[str, int]  # split -> rows, as used
     max_length: int  # tokens per sample, special tokens included
     metrics: tuple[str, ...]  # the first is the primary one
     name: str
     notes: tuple[str, ...] = ()  # what was done to the published splits, one sentence each
+    # what `rows` counts; of language data documents: windows exist once a tokenizer is known
+    unit: Literal["rows", "documents"] = "rows"
+
+    def batch(self, size: int) -> int:
+        """Rows of a training batch where `size` are asked for: a split smaller than one batch is
+        one. Language data always fills a batch with windows."""
+        return size if self.unit == "documents" else min(size, self.rows["train"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,46 +28,70 @@ def read_folder(path: str, names: Mapping[str, str] | None = None) -> dict[str, 
     from datasets import Dataset
     from pyarrow import ArrowInvalid, concat_tables
 
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"dataset.path={path}: no such folder; give one with train.parquet in it")
     tables = {}
-    for split in SPLITS:
-        stem = (names or {}).get(split, split)
-        files = [
-            file
-            for file in (folder / f"{stem}.parquet", folder / f"{split}.parquet")
-            if file.is_file()
-        ]
-        files = files[:1] or sorted(
-            [*folder.glob(f"{stem}-*.parquet"), *folder.glob(f"data/{stem}-*.parquet")]
-        )
-        if not files:
-            continue
+    for split, files in split_files(path, names).items():
         try:
             # not load_dataset: that would leave a copy of everything in a cache elsewhere
             tables[split] = Dataset(concat_tables([parquet.read_table(file) for file in files]))
         except (ArrowInvalid, OSError) as error:
             raise DataError(f"{files[0]}: not a parquet file that can be read ({error})") from error
     if "train" not in tables:
-        there = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
-        raise DataError(f"dataset.path={path}: no train.parquet; the folder holds {there}")
+        raise lacking("path", path, "train.parquet")
     return tables
+
+
+def split_files(
+    path: str, names: Mapping[str, str] | None = None, key: str = "path"
+) -> dict[str, list[Path]]:
+    """split -> its parquet files in `path`, for the splits that are there.
+
+    Args:
+        names: as in `read_folder`.
+        key: the data set's argument that names the folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"dataset.{key}={path}: no such folder; give one with train.parquet in it")
+    found = {}
+    for split in SPLITS:
+        stem = (names or {}).get(split, split)
+        whole = [folder / f"{stem}.parquet", folder / f"{split}.parquet"]
+        files = [file for file in whole if file.is_file()][:1] or sorted(
+            [*folder.glob(f"{stem}-*.parquet"), *folder.glob(f"data/{stem}-*.parquet")]
+        )
+        if files:
+            found[split] = files
+    return found
+
+
+def lacking(key: str, path: str, wanted: str) -> DataError:
+    """The error for a folder in which no `wanted` was found."""
+    there = ", ".join(sorted(file.name for file in Path(path).expanduser().iterdir())[:8])
+    return DataError(f"dataset.{key}={path}: no {wanted}; the folder holds {there or 'nothing'}")
 
 
 def read_texts(name: str, split: str, table: Dataset, column: str) -> list[str]:
     """A column of texts; a DataError if it is missing, not text, or has empty cells."""
-    if column not in table.column_names:
-        close = get_close_matches(column, table.column_names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the columns are {table.column_names}"
+    check_column(name, split, column, table.column_names)
+    return list(only_texts(name, split, column, table[column][:]))
+
+
+def check_column(name: str, split: str, column: str, columns: Sequence[str]) -> None:
+    """A DataError if `column` is none of the `columns`."""
+    if column not in columns:
+        close = get_close_matches(column, columns, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the columns are {list(columns)}"
         raise DataError(f"{name}: the {split} split has no column {column!r}; {hint}")
-    values = table[column][:]
+
+
+def only_texts(name: str, split: str, column: str, values: Iterable[object]) -> Iterator[str]:
+    """The same values; a DataError at the first one that is not text."""
     for row, value in enumerate(values):
         if not isinstance(value, str):
             raise DataError(
                 f"{name}: {split} row {row}, column {column!r} holds {value!r}, which is not text"
             )
-    return values
+        yield value
 
 
 def read_splits(

@@ -1,0 +1,227 @@
+"""Language-modelling data: documents packed into windows of a fixed number of tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gossamer.data.documents import Documents, choose_documents, limited_documents
+from gossamer.data.info import SPLITS, DataInfo, SplitName
+from gossamer.data.order import OnePass, TrainingOrder, batches_per_epoch, loader
+from gossamer.data.packing import Windows, evaluation_windows, training_windows
+from gossamer.data.tokens import Tokens, cache_folder, tokenised
+from gossamer.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+METRICS = ("perplexity", "bits_per_byte")
+
+
+class Corpus(LightningDataModule):
+    """Documents of a split, tokenised, each followed by one EOS, in one stream cut into windows.
+
+    No other special token is added, so a model that expects a BOS sees none. Training windows lie
+    side by side; what is left after the last full one is not seen. Evaluation windows begin every
+    `stride` tokens, and a token is scored in the first window that holds it. A batch is
+    {"input_ids", "labels"}, (B, context) int64 each, labels aligned with the inputs and -100 where
+    a token is not scored; see `data.packing`.
+
+    A data set gives `name` and `read()`.
+
+    Args:
+        context: tokens per window.
+        stride: tokens from one evaluation window to the next, at most `context`; None: `context`.
+        batch_size: windows per batch, for training (over all devices together) and evaluation.
+        workers: processes that prepare batches; 0: none.
+        limit: at most so many documents of each split, by a fixed draw; None: all.
+        cache: folder where token streams are kept; None: $GOSSAMER_CACHE or ~/.cache/gossamer.
+    """
+
+    name: str  # of the data set, in records and messages
+    carved: int | None = None  # a split that is carved out of training has at most so many
+
+    def __init__(
+        self,
+        context: int,
+        stride: int | None = None,
+        batch_size: int = 8,
+        workers: int = 0,
+        limit: int | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        problems = [
+            f"dataset.{key}={value}: at least {least}"
+            for key, value, least in (
+                ("context", context, 2),
+                ("stride", stride if stride is not None else 1, 1),
+                ("batch_size", batch_size, 1),
+                ("workers", workers, 0),
+                ("limit", limit if limit is not None else 1, 1),
+            )
+            if value < least
+        ]
+        if stride is not None and stride > context:
+            problems.append(
+                f"dataset.stride={stride}: at most dataset.context={context}, or tokens between "
+                f"two windows are never scored"
+            )
+        if problems:
+            raise ConfigError(*problems)
+        self.context, self.stride = context, context if stride is None else stride
+        self.batch_size, self.workers, self.limit = batch_size, workers, limit
+        self.cache = cache_folder(cache)
+        self.splits: dict[str, Documents] = {}
+        self.streams: dict[str, Tokens] = {}
+        self.windows: dict[str, Windows] = {}
+        self._info: DataInfo | None = None
+
+    # What a data set overrides, beside its name.
+
+    def read(self) -> tuple[dict[str, Documents], list[str]]:
+        """(published splits, notes)."""
+        raise NotImplementedError
+
+    # The interface of the house.
+
+    def load(self) -> None:
+        """Find the documents of every split, once.
+
+        Raises:
+            DataError: an unreadable or missing file, or a split without a document.
+        """
+        if self.splits:
+            return
+        published, notes = self.read()
+        splits, more = choose_documents(self.name, published, self.carved)
+        self.splits = limited_documents(splits, self.limit)
+        self._info = DataInfo(
+            kind="language",
+            classes=None,
+            rows={split: len(self.splits[split]) for split in SPLITS},
+            max_length=self.context,
+            metrics=METRICS,
+            name=self.name,
+            notes=(*notes, *more),
+            unit="documents",
+        )
+
+    @property
+    def info(self) -> DataInfo:
+        self.load()
+        assert self._info is not None
+        return self._info
+
+    def texts(self) -> Iterator[str]:
+        """The documents of the training split."""
+        self.load()
+        return iter(self.splits["train"])
+
+    def fingerprint(self) -> str:
+        """sha256 of the splits as used and of how they are cut."""
+        self.load()
+        parts = [f"{self.context} {self.stride}", *(self.splits[s].fingerprint for s in SPLITS)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Tokenise every split, or find it tokenised; before this there are no batches.
+
+        Raises:
+            ConfigError: the tokenizer has no EOS token.
+            DataError: training is shorter than one batch, or a split has nothing to score.
+        """
+        self.load()
+        for split in SPLITS:
+            self.streams[split] = tokenised(self.splits[split], tokenizer, self.cache)
+        eos = tokenizer.eos_token_id
+        self.windows["train"] = training_windows(self.streams["train"], self.context, eos)
+        for split in ("validation", "test"):
+            self.windows[split] = evaluation_windows(
+                self.streams[split], self.context, self.stride, eos
+            )
+            if self.tokens(split) < 2:
+                raise DataError(f"{self.name}: the {split} split has no token to predict")
+        self._check_length()
+
+    def tokens(self, split: SplitName) -> int:
+        """Length of a split's stream; every document's EOS is one."""
+        return len(self._windows(split).tokens)
+
+    def bytes(self, split: SplitName) -> int:
+        """UTF-8 bytes of a split's text. Bits per byte are nats per scored token / ln 2 ·
+        tokens / bytes."""
+        self.load()
+        return self.splits[split].size
+
+    @property
+    def tokens_per_batch(self) -> int:
+        return self.batch_size * self.context
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return batches_per_epoch(len(self._windows("train")), self.batch_size)
+
+    def train_batches(
+        self, seed: int, first: int, count: int, shard: tuple[int, int] = (0, 1)
+    ) -> DataLoader:
+        """Exactly `count` training batches, from global batch `first` on; of each one the windows
+        that are rank `shard[0]`'s of `shard[1]`. See `data.order`."""
+        windows = self._windows("train")
+        order = TrainingOrder(len(windows), self.batch_size, seed, first, count, shard)
+        return loader(windows, order, self.workers, seed)
+
+    def batches(self, split: SplitName, *, seed: int | None = None) -> DataLoader:
+        """One pass over a split's windows, as often as it is iterated: in the order of the stream,
+        or in a seeded order."""
+        windows = self._windows(split)
+        order = OnePass(windows.lengths, self.batch_size, seed)
+        return loader(windows, order, self.workers, seed or 0)
+
+    def order(self, split: SplitName) -> Tensor:
+        """(windows,) Numbers of a split's windows in the order in which `batches(split)` yields
+        them."""
+        return torch.arange(len(self._windows(split)))
+
+    def sample(self, batch_size: int) -> dict[str, Tensor]:
+        """The first windows of training, from the start again if there are fewer."""
+        windows = self._windows("train")
+        return windows[[row % len(windows) for row in range(batch_size)]]
+
+    def _windows(self, split: SplitName) -> Windows:
+        if split not in self.windows:
+            raise RuntimeError(f"{self.name}: encode(tokenizer) comes before windows of {split!r}")
+        return self.windows[split]
+
+    def _check_length(self) -> None:
+        windows, tokens = len(self.windows["train"]), self.tokens("train")
+        if windows >= self.batch_size:
+            return
+        lower = (
+            f"dataset.batch_size={windows}"
+            if windows
+            else f"dataset.context={max(2, tokens // self.batch_size)}"
+        )
+        raise DataError(
+            f"{self.name}: training has {tokens:,} tokens, {windows} windows of "
+            f"dataset.context={self.context}, fewer than dataset.batch_size={self.batch_size}; "
+            f"type {lower}" + ("" if self.limit is None else ", or a higher dataset.limit")
+        )
+
+    # Lightning's names for the same, for those who use this module with a Trainer of their own.
+
+    def setup(self, stage: str) -> None:
+        del stage
+        self.load()
+
+    def val_dataloader(self) -> DataLoader:
+        return self.batches("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self.batches("test")
