@@ -205,6 +205,7 @@ def _work(
             for step, logged in twin.history():
                 metrics.log(logged, step)
         experiment.finalize(model)
+        tokens = getattr(experiment.data, "tokens_per_batch", None)  # of text to be continued
         result = finish(Finished(experiment, model, twin, directory, aside, display.say), rows)
         record = {
             **_head(config, directory, started, "done"),
@@ -214,6 +215,7 @@ def _work(
                 "total": budget.total,
                 "pair_equal": budget.pair_equal and paired is experiment,
                 "teacher_passes": sum(row["teacher_passes"] for row in rows),
+                "tokens": None if tokens is None else budget.steps * tokens,
                 "twin_export": os.path.relpath(twin.directory / "export", directory),
             },
             "stages": rows,

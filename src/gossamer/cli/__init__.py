@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "report", "sync-wandb")
+COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _only_prints(argv: list[str]) -> bool:
     flags = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "-sc"}
-    return argv[:1] in (["list"], ["compare"]) or bool(flags & set(argv))
+    return argv[:1] in (["list"], ["compare"], ["scaling-law"]) or bool(flags & set(argv))
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -76,7 +76,7 @@ def flat(row: Row) -> dict[str, Any]:
 
 
 def _csv(rows: Sequence[Row]) -> None:
-    plain = [{_inert(name): _inert(v) for name, v in flat(row).items()} for row in rows]
+    plain = [{inert(name): inert(v) for name, v in flat(row).items()} for row in rows]
     names = list(dict.fromkeys(name for row in plain for name in row))
     if names:
         writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
@@ -84,7 +84,7 @@ def _csv(rows: Sequence[Row]) -> None:
         writer.writerows(plain)
 
 
-def _inert(value: Any) -> Any:
+def inert(value: Any) -> Any:
     """A cell of CSV: text that a spreadsheet would compute begins with an apostrophe."""
     if not isinstance(value, str):
         return value

@@ -64,6 +64,7 @@ class Budget(Part):
     pair_equal: bool
     teacher_passes: int
     twin_export: str
+    tokens: int | None = None  # None: data without tokens, or a record older than this field
 
 
 class Stage(Part):

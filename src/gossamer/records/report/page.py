@@ -55,29 +55,29 @@ def write(data: Mapping[str, Any], output: str | Path, refresh: float | None = N
 
 def html(data: Mapping[str, Any]) -> str:
     """The page with `data` in it."""
+    ours = "\n".join(map(asset, SCRIPTS))
+    return assembled(asset("page.html"), "\n".join(map(asset, STYLES)), ours, data)
+
+
+def assembled(page: str, style: str, script: str, data: Mapping[str, Any]) -> str:
+    """A page with its style, plotly, our script and the data put where it names them."""
     plotly = _plotly()
-    ours = "(() => {\n'use strict';\n" + "\n".join(map(_asset, SCRIPTS)) + "\n})();\n"
+    ours = "(() => {\n'use strict';\n" + script + "\n})();\n"
     policy = (
         f"default-src 'none'; script-src {_hash(plotly)} {_hash(ours)}; "
         "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     packed = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
-    parts = {
-        "POLICY": policy,
-        "STYLE": "\n".join(map(_asset, STYLES)),
-        "DATA": packed,
-        "PLOTLY": plotly,
-        "SCRIPT": ours,
-    }
-    page = _asset("page.html")
+    parts = {"POLICY": policy, "STYLE": style, "DATA": packed, "PLOTLY": plotly, "SCRIPT": ours}
     for name, part in parts.items():
         before, after = page.split(f"<!--{name}-->")
         page = before + part + after
     return page
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of assets/, whole."""
     return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
