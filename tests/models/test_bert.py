@@ -224,7 +224,7 @@ def test_a_checkpoint_that_lacks_the_encoders_weights_is_refused(tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match=r"lacks 1 weights of the encoder, e\.g\. bert\.encoder"):
+    with pytest.raises(ConfigError, match=r"lacks 1 weights of the model, e\.g\. bert\.encoder"):
         built(path)
 
 

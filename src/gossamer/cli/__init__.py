@@ -6,7 +6,17 @@ import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb")
+COMMANDS = (
+    "plan",
+    "list",
+    "resume",
+    "bench",
+    "sweep",
+    "compare",
+    "report",
+    "scaling-law",
+    "sync-wandb",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -128,9 +128,7 @@ class Bert:
         """
         from transformers import AutoModelForSequenceClassification as Auto
 
-        model, report = self.source.model(
-            Auto, self._config(info), meta=meta, dtype=torch.float32
-        )
+        model, report = self.source.model(Auto, self._config(info), meta=meta, dtype=torch.float32)
         base = cast(str, model.base_model_prefix)
         model.parts = find_parts(model, base, str(self.source.name), ENCODERS)  # type: ignore[assignment]
         if report is not None:

@@ -12,7 +12,7 @@ from gossamer.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-END = "<|endoftext|>"
+END, END_ID = "<|endoftext|>", 0  # special tokens are numbered first
 LEAST = 257  # the bytes, and END
 MOST = 10_000_000  # characters that a vocabulary is learned from
 PIECE = 50_000  # characters of a text that are taken or left together

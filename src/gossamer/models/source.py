@@ -128,8 +128,8 @@ class Source:
         )
         if lacking:
             raise ConfigError(
-                f"model.source={self.name}: the checkpoint lacks {len(lacking)} weights of the model, "
-                f"e.g. {lacking[0]}; give a checkpoint of a {type(model).__name__}"
+                f"model.source={self.name}: the checkpoint lacks {len(lacking)} weights of the "
+                f"model, e.g. {lacking[0]}; give a checkpoint of a {type(model).__name__}"
             )
 
 

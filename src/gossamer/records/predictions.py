@@ -1,8 +1,8 @@
 """What a model said about each row of the test split: `predictions.safetensors`, beside the record.
 
 prediction, label, loss: (rows,), in the data set's own order. A language model's rows are windows,
-with loss (nats per scored token) and tokens (how many were scored). The file's metadata has the data's
-fingerprint, so that two models are only compared row by row if they saw the same rows.
+with loss (nats per scored token) and tokens (how many were scored). The file's metadata has the
+data's fingerprint, so that two models are only compared row by row if they saw the same rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "predictions.safetensors"
-KINDS = (("label", "prediction", "loss"), ("tokens", "loss"))  # the first is the data's, not a model's
+KINDS = (
+    ("label", "prediction", "loss"),
+    ("tokens", "loss"),
+)  # the first is the data's, not a model's
 
 
 def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
@@ -31,7 +34,7 @@ def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
 
 
 def truth(rows: Mapping[str, Any]) -> Any:
-    """(rows,) What is the same for every model that saw these rows: labels, or numbers of tokens."""
+    """(rows,) What is the same for every model that saw the rows: labels, or numbers of tokens."""
     return rows["label"] if "label" in rows else rows["tokens"]
 
 

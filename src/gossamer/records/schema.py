@@ -147,7 +147,7 @@ class Timed(Part):
     speed_up: Ratio  # dense / compressed
     compressed: Times
     dense: Times
-    notes: list[str] = []  # noqa: RUF012  what must be known of it, e.g. which layers ran dense
+    notes: list[str] = []  # what must be known of it, e.g. which layers ran dense
 
 
 class Skipped(Part):

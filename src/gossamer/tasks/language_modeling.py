@@ -46,8 +46,8 @@ class LanguageModeling:
         """{"logits": (B, T, V)}. A model with `stream` stays where it is, but for one block at a
         time, which is on the batch's device."""
         if getattr(model, "stream", False):
-            ((_, logits),) = streaming.outputs(model, [batch], batch["input_ids"].device)
-            return {"logits": logits}
+            (output,) = streaming.outputs(model, [batch], batch["input_ids"].device)
+            return {"logits": output.logits}
         return {"logits": model(**inputs_of(batch), use_cache=False).logits}
 
     def loss(self, batch: Batch, output: Output) -> Tensor:
@@ -105,11 +105,12 @@ class LanguageModeling:
     ) -> Iterator[tuple[Batch, Tensor]]:
         """(batch, logits (B, T, V)), on `device`."""
         if getattr(model, "stream", False):  # all batches through one block, then the next
-            yield from streaming.outputs(model, batches, device)
-            return
+            streamed = streaming.outputs(model, batches, device)
+        else:
+            streamed = None
         for batch in batches:
             batch = {name: value.to(device) for name, value in batch.items()}
-            yield batch, self.forward(model, batch)["logits"]
+            yield batch, next(streamed).logits if streamed else self.forward(model, batch)["logits"]
 
     def workloads(
         self, data: Any, batch_sizes: tuple[int, ...] = (1, 8)

@@ -19,7 +19,10 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 GRID, SECTIONS = 64, 40
-FLAT, STEEP = 1e-4, 20.0  # |ln| of the fall over all budgets, and to the second one: the grid's ends
+FLAT, STEEP = (
+    1e-4,
+    20.0,
+)  # |ln| of the fall over all budgets, and to the second one: the grid's ends
 GOLDEN = (5**0.5 - 1) / 2
 
 

@@ -157,7 +157,10 @@ def _cells(law: Told, names: Sequence[str], preferred: str | None) -> tuple[str,
         law["law"] + " ←" * (law["law"] == preferred),
         law["formula"],
         *("" if number is None else _ranged(number) for number in numbers),
-        *("" if law[name] is None else f"{law[name]:.{n}f}" for name, n in (("r2", 4), ("aicc", 1))),
+        *(
+            "" if law[name] is None else f"{law[name]:.{n}f}"
+            for name, n in (("r2", 4), ("aicc", 1))
+        ),
         _short(law["left_out_error"]),
         *map(_ranged, law["at"]),
     )
