@@ -1,6 +1,8 @@
 """The token cache: written once, used by whoever asks next, never if it is not whole."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -30,6 +32,23 @@ def test_a_second_reader_does_not_tokenise(stream, tmp_path, monkeypatch):
     again = tokens.tokenised(Documents.of(documents(0, 30)), tokenizer(), tmp_path)
     assert np.array_equal(content(again), content(stream))
     assert stream.file.stat().st_size == 2 * len(stream)
+
+
+def test_of_several_that_ask_at_once_one_tokenises(tmp_path, monkeypatch):
+    calls = []
+
+    def slow(tokenizer, texts, encode=tokens.encode):
+        calls.append(texts)
+        time.sleep(0.2)
+        return encode(tokenizer, texts)
+
+    monkeypatch.setattr(tokens, "encode", slow)
+    texts = Documents.of(documents(0, 30))
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(tokens.tokenised, texts, tokenizer(), tmp_path) for _ in range(3)]
+        streams = [content(each.result()) for each in asked]
+    assert len(calls) == 1
+    assert all(np.array_equal(one, streams[0]) for one in streams)
 
 
 def test_another_text_or_tokenizer_has_a_stream_of_its_own(stream, tmp_path):
