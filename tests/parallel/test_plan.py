@@ -8,6 +8,7 @@ import torch
 from gossamer import crew, plan
 from gossamer.data.order import TrainingOrder
 from tests.contract import table
+from tests.data.corpora import Given, three
 from tests.parallel.together import row
 
 
@@ -41,6 +42,18 @@ def test_a_training_split_smaller_than_its_batch_must_be_shared_too():
     made.data.limit, made.data.splits = 47, {}
     (line,) = plan.problems(made)
     assert "one batch of 47 rows" in line and "type dataset.batch_size=46" in line
+
+
+def test_a_batch_of_windows_is_full_however_few_the_documents_are():
+    made = row("none", devices=2)
+    made.data = Given(three(), limit=3, batch_size=8)
+    assert plan.device_problems(made) == []
+    assert plan._devices_line(made) == "2 (ddp), 4 of the 8 windows of a batch on each"
+    assert plan._data_line(made.data.info) == "given: 3 train, 3 validation, 3 test documents"
+    made.data.batch_size = 9
+    assert plan.device_problems(made) == [
+        "dataset.batch_size=9: is shared by 2 devices; type dataset.batch_size=8"
+    ]
 
 
 def test_more_devices_than_the_machine_has_are_refused(monkeypatch):

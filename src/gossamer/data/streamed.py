@@ -85,7 +85,9 @@ def _copy(
             continue
         file = place / f"{split}.parquet"
         texts = _texts(name, split, column, islice(stream[split], most[split]))
-        with parquet.ParquetWriter(file, schema, "zstd", write_page_checksum=True) as out:
+        with parquet.ParquetWriter(
+            file, schema, compression="zstd", write_page_checksum=True
+        ) as out:
             while rows := list(islice(texts, ROWS)):
                 out.write_table(pa.table({column: rows}, schema))
         sizes[split] = file.stat().st_size

@@ -75,13 +75,17 @@ def fixed_sample(texts: Iterable[str], most: int) -> list[str]:
     """Pieces of at most 50,000 characters with `most` characters in all, or everything if there is
     no more: the pieces with the smallest digests, so the sample depends on the texts alone."""
     heap: list[tuple[int, int, str]] = []  # the largest digest first, of two equal ones the later
-    total = 0
+    total, bound = 0, (-(2**64), 0)  # nothing from the bound on has room, whatever is still to come
     for number, piece in enumerate(_pieces(texts)):
         digest = hashlib.blake2b(piece.encode(), digest_size=8).digest()
-        heapq.heappush(heap, (-int.from_bytes(digest, "big"), -number, piece))
+        place = (-int.from_bytes(digest, "big"), -number)
+        if place <= bound:
+            continue
+        heapq.heappush(heap, (*place, piece))
         total += len(piece)
         while total > most:
-            total -= len(heapq.heappop(heap)[2])
+            *last, gone = heapq.heappop(heap)
+            bound, total = (last[0], last[1]), total - len(gone)
     return [piece for _, _, piece in sorted(heap, key=lambda each: -each[1])]
 
 
