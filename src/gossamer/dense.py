@@ -132,6 +132,23 @@ class Dense:
                 write_json(quality, figures)
             return folder, read_json(quality)
 
+    def zero_shot(self, watch: Watch) -> dict[str, float]:
+        """What the exported dense model answers to the experiment's zero-shot tasks, if it has
+        any; computed once for all runs that ask the same of it."""
+        experiment = self.experiment
+        if experiment.zero_shot is None:
+            return {}
+        folder, _ = self.exported(watch)
+        asked = digest(experiment.zero_shot.fingerprint())[:16]
+        file = self.directory / f"zero-shot-{asked}.json"
+        with self.lock(watch):
+            if not file.exists():
+                device = experiment.training.device()
+                model = bundle.load(folder)
+                figures = experiment.zero_shot.evaluate(model, experiment.tokenizer, device)
+                write_json(file, figures)
+            return read_json(file)
+
     def _train(self, watch: Watch) -> Path:
         done = self.directory / "weights.pt"
         if done.exists():

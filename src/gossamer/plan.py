@@ -14,6 +14,7 @@ from gossamer.data.info import DataInfo
 from gossamer.errors import ConfigError, GossamerError
 from gossamer.measure import memory, size
 from gossamer.stages import Experiment, Training, plan_stages
+from gossamer.tasks.zero_shot import ZeroShot
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,15 @@ def build(config: Mapping[str, Any]) -> Experiment:
         seed=config["seed"],
         methods=methods,
         nodes={key: config[key] for key in ("model", "dataset", "task", "compression")},
+        zero_shot=_zero_shot(config.get("eval") or {}),
     )
+
+
+def _zero_shot(node: Mapping[str, Any]) -> ZeroShot | None:
+    """What `eval` asks; None where it asks nothing, or is of a run from before there was one."""
+    if not node.get("zero_shot"):
+        return None
+    return ZeroShot(tuple(node["zero_shot"]), node["folder"], node["limit"], node["batch_size"])
 
 
 def budget(experiment: Experiment, twin: Any = "continued") -> Budget:
@@ -134,6 +143,8 @@ def problems(experiment: Experiment) -> list[str]:
                 f"{key}: takes {' or '.join(sorted(part.accepts))}, but the data set "
                 f"{experiment.data.info.name} is {kind}"
             )
+    if experiment.zero_shot is not None:
+        found += experiment.zero_shot.problems(kind)
     if found:
         return found
     if hasattr(experiment.task, "requirements"):
@@ -282,6 +293,8 @@ def plan(config: Mapping[str, Any]) -> str:
     rows.append(("twin", f"dense, {segments} steps" + ("" if money.pair_equal else " (not equal)")))
     if money.unspent:
         rows.append(("unspent", f"{money.unspent} steps: no stage of these methods trains"))
+    if (asked := experiment.zero_shot) is not None:
+        rows.append(("0-shot", f"{', '.join(asked.names)}, {_examples(asked)}"))
     if experiment.training.devices > 1:
         rows.append(("devices", _devices_line(experiment)))
     rows.append(("memory", _memory_line(model, trained, experiment.training)))
@@ -298,6 +311,11 @@ def _stage_line(name: str, stage: Stage, trained: Mapping[str, int]) -> str:
     if not stage.share:
         return f"{label}: one-shot"
     return f"{label}: {stage.steps} steps, {trained[label]:,} trained parameters, lr {stage.lr:g}"
+
+
+def _examples(asked: ZeroShot) -> str:
+    many = "all examples" if asked.limit is None else f"the first {asked.limit} examples of each"
+    return f"{many}, from {asked.folder or 'the hub'}"
 
 
 def _devices_line(experiment: Experiment) -> str:

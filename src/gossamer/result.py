@@ -70,12 +70,16 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if rows_seen:
         place = run.directory / predictions.FILE
         predictions.write(place, rows_seen, experiment.data.fingerprint())
+    if experiment.zero_shot is not None:
+        interruption.check("before the zero-shot tasks")
+        run.say("asking the zero-shot tasks: " + ", ".join(experiment.zero_shot.names))
+        quality = quality | experiment.zero_shot.evaluate(loaded, experiment.tokenizer, device)
     interruption.check("before the exported model was measured")
     primary, direction = experiment.task.primary(experiment.data.info)
     run.say("measuring the exported model and its dense twin, in turns")
     return {
         "quality": {
-            "dense": twin_quality,
+            "dense": twin_quality | run.twin.zero_shot(run.watch),
             "compressed": quality,
             "primary": primary,
             "direction": direction,

@@ -127,7 +127,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
         raise ResumeError(f"{twin}: the dense twin is gone; run the command again with rerun=true")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: this machine has no CUDA device; use --device cpu")
-    experiment = plan.checked(config)
+    experiment = plan.checked({**config, "eval": {}})  # its quality stays as it is
     prepare_torch(experiment.training)
     experiment.open()
     workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gossamer.contract import Batch, Stage
 from gossamer.errors import ConfigError
 from gossamer.seeds import drawing
+from gossamer.tasks.zero_shot import ZeroShot
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ class Experiment:
     methods: dict[str, Any] = field(default_factory=dict)  # name -> method, in order
     nodes: dict[str, Any] = field(default_factory=dict)  # the configuration nodes it was built from
     tokenizer: Any = None
+    zero_shot: ZeroShot | None = None  # what finished language models are asked besides
 
     def open(self) -> None:
         """Encode the data for the model. `data.load()` has been called."""
         if hasattr(self.builder, "tokenizer"):
             self.tokenizer = self.builder.tokenizer(self.data.texts())
             self.data.encode(self.tokenizer)
+        if self.zero_shot is not None:
+            self.zero_shot.rehearse(self.meta(), self.tokenizer)
 
     def start(self) -> nn.Module:
         """The model with its starting weights: the same draw in every run with this seed."""

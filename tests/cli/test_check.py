@@ -55,6 +55,13 @@ def test_a_correct_command_has_no_problem(check):
         ("+seed=3", ["seed=3", "write seed=3"]),
         ("seed=-1", ["seed=-1", "between 0"]),
         ("seed=1.5", ["seed=1.5", "a whole number"]),
+        ("eval.zero_shto=[piqa]", ["eval.zero_shto=[piqa]", "did you mean eval.zero_shot?"]),
+        ("eval.zero_shot=piqa", ["eval.zero_shot=piqa", "a list"]),
+        ("eval.zero_shot=[piqa,copa,piqa]", ["eval.zero_shot=", "piqa is named twice"]),
+        ("eval.folder=/nope", ["eval.folder=/nope", "no such file or folder"]),
+        ("eval.limit=0", ["eval.limit=0", "at least 1"]),
+        ("eval.limit=x", ["eval.limit=x", "a whole number or null"]),
+        ("eval.batch_size=0", ["eval.batch_size=0", "at least 1"]),
         ("twin=contnued", ["twin=contnued", "did you mean continued?"]),
         ("name=a/b", ["name=a/b", "folder"]),
         ("outputs=", ["outputs=", "must name a folder"]),
@@ -98,6 +105,25 @@ def test_a_mistake_is_one_line_that_names_key_value_and_remedy(check, override, 
 def test_a_typo_is_never_answered_with_a_plus(check, override):
     (line,) = check(override)
     assert "+" not in line
+
+
+def test_zero_shot_tasks_of_a_folder_are_known_by_name(check, tmp_path):
+    local = f"eval.folder={tmp_path}"
+    assert check("eval.zero_shot=[hellaswag,piqa,mmlu]", local, "eval.limit=40") == []
+    (line,) = check("eval.zero_shot=[piqa,helaswag]", local)
+    assert line.startswith("eval.zero_shot=[piqa,helaswag]") and "did you mean hellaswag?" in line
+    assert check("eval.zero_shot=[race]") == []  # of the hub: lm-eval's index is read by `plan`
+    (line,) = check("eval.zero_shot=[race]", local)
+    assert "a folder has no task race" in line
+
+
+def test_zero_shot_without_lm_eval_says_what_to_type(check, monkeypatch):
+    from gossamer.tasks import zero_shot
+
+    monkeypatch.setattr(zero_shot, "installed", lambda: False)
+    assert check() == []
+    (line,) = check("eval.zero_shot=[piqa]")
+    assert line.startswith("eval.zero_shot=[piqa]: ") and "pip install 'gossamer[eval]'" in line
 
 
 def test_all_problems_are_told_at_once(check):

@@ -48,7 +48,7 @@ def test_the_root_keys_are_those_of_the_schema_with_its_defaults():
     from gossamer.cli.schema import signature
 
     root = {key: value for key, value in Tree().root.items() if key != "compression"}
-    for name, own in (("Sweep", root.pop("sweep")), ("Root", root)):
+    for name, own in (("Eval", root.pop("eval")), ("Sweep", root.pop("sweep")), ("Root", root)):
         known = signature(f"gossamer.cli.validate.{name}").arguments
         assert own == {key: argument.default for key, argument in known.items()}
 

@@ -39,6 +39,7 @@ def frozen_config(tree):
         "trainer.progress=false",
         "trainer.steps=150",
         "trainer.clip=1",
+        "eval.limit=5",  # of no question
     ],
 )
 def test_what_does_not_change_the_result_does_not_change_the_digest(frozen_config, override):
@@ -47,10 +48,28 @@ def test_what_does_not_change_the_result_does_not_change_the_digest(frozen_confi
 
 @pytest.mark.parametrize(
     "override",
-    ["model=tiny", "dataset.max_length=32", "trainer.lr=1e-3", "twin=base", "compression=prune"],
+    [
+        "model=tiny",
+        "dataset.max_length=32",
+        "trainer.lr=1e-3",
+        "twin=base",
+        "compression=prune",
+        "eval.zero_shot=[piqa]",
+    ],
 )
 def test_what_changes_the_result_changes_the_digest(frozen_config, override):
     assert frozen_config(override)["digest"] != frozen_config()["digest"]
+
+
+def test_questions_count_but_not_their_order_and_runs_from_before_them_keep_their_place(
+    frozen_config,
+):
+    config = frozen_config()
+    older = {key: value for key, value in config.items() if key != "eval"}
+    assert digest(older) == config["digest"]
+    asked = frozen_config("eval.zero_shot=[piqa,copa]")["digest"]
+    assert frozen_config("eval.zero_shot=[copa,piqa]", "eval.batch_size=4")["digest"] == asked
+    assert frozen_config("eval.zero_shot=[copa,piqa]", "eval.limit=4")["digest"] != asked
 
 
 def test_the_order_of_the_methods_counts(frozen_config):

@@ -14,6 +14,7 @@ OUTSIDE = (
     "directory",
 )  # fmt: skip
 OUTSIDE_TRAINER = ("progress", "log_every", "checkpoint_every")
+OUTSIDE_EVAL = ("batch_size",)
 
 
 def digest(config: Mapping[str, Any]) -> str:
@@ -28,6 +29,10 @@ def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = kept.get("trainer")
     if isinstance(trainer, Mapping):
         kept["trainer"] = {k: v for k, v in trainer.items() if k not in OUTSIDE_TRAINER}
+    asked = kept.pop("eval", None) or {}
+    if asked.get("zero_shot"):  # one that is asked nothing is what it was before there was `eval`
+        kept["eval"] = {k: v for k, v in asked.items() if k not in OUTSIDE_EVAL}
+        kept["eval"]["zero_shot"] = sorted(asked["zero_shot"])
     kept["compression"] = list((config.get("compression") or {}).items())  # ordered
     if isinstance(twin := kept.pop("twin_config", None), Mapping):
         kept["twin"] = _counted(twin)  # what the twin is, however it was written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from gossamer.cli.source import MISSING, find
 from gossamer.cli.suggest import did_you_mean, nearest, one_of
 from gossamer.cli.tree import SEVERAL, Tree
 from gossamer.cli.values import ANY, Accepts, show
+from gossamer.tasks import zero_shot, zero_shot_folder
 
 SPECIAL = ("_target_", "_partial_")
 OPTIONAL = ("logger", "export", SEVERAL)  # slots that may be left empty
@@ -43,6 +44,16 @@ class Sweep:
     snapshot: bool = True
 
 
+@dataclass(frozen=True)
+class Eval:
+    """The keys of `eval` in conf/config.yaml."""
+
+    zero_shot: list[str] = field(default_factory=list)
+    folder: str | None = None
+    limit: int | None = None
+    batch_size: int = 16
+
+
 def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
     """Everything that is wrong with a resolved config (without its hydra node)."""
     own = signature(f"{__name__}.Root")
@@ -57,6 +68,9 @@ def problems(config: dict[str, Any], tree: Tree) -> Iterator[Found]:
             yield from _argument(key, value, own.arguments[key])
         elif key == "sweep":
             yield from listed("sweep", value, f"{__name__}.Sweep")
+        elif key == "eval":
+            found = list(listed("eval", value, f"{__name__}.Eval"))
+            yield from found or _zero_shot(value)
     name = config.get("name")
     if isinstance(name, str) and (name in ("", ".", "..") or set(name) & set('/\\\0<>:"|?*')):
         yield "name", name, "must be usable as the name of one folder, for example my-run"
@@ -86,6 +100,30 @@ def listed(path: str, value: Any, target: str) -> Iterator[Found]:
             yield f"{path}.{name}", inner, no_such_key(f"{path}.{name}", path, known)
         else:
             yield from _argument(f"{path}.{name}", inner, known.arguments[name])
+
+
+def _zero_shot(node: dict[str, Any]) -> Iterator[Found]:
+    """What is wrong with a well-typed `eval`. Names of the hub's tasks are left to the second pass:
+    lm-eval's index of them takes seconds."""
+    for key in ("limit", "batch_size"):
+        if (count := node.get(key)) is not None and count < 1:
+            yield f"eval.{key}", count, "at least 1"
+    names = node.get("zero_shot") or []
+    if not names:
+        return
+    if not zero_shot.installed():
+        yield "eval.zero_shot", names, zero_shot.NOT_INSTALLED
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield "eval.zero_shot", names, f"{name} is named twice"
+    for name in names:
+        local = zero_shot_folder.TASKS
+        if node.get("folder") is not None and name not in local:
+            hint = f", did you mean {near}?" if (near := nearest(name, local)) else ""
+            yield (
+                "eval.zero_shot",
+                names,
+                f"a folder has no task {name}{hint}; there are {one_of(local)}",
+            )
 
 
 def unusable(folder: str) -> str | None:

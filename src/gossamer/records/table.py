@@ -63,7 +63,8 @@ def rows(record: Record) -> Iterator[Row]:
     others = [name for name in quality["compressed"] if name != primary]
     for name in [primary, *others]:
         before, after = quality["dense"].get(name), quality["compressed"].get(name)
-        yield f"{quality['split']} {name}", metric(before), metric(after), difference(before, after)
+        label = name if "/" in name else f"{quality['split']} {name}"  # or of data of its own
+        yield label, metric(before), metric(after), difference(before, after)
     all_dense, nonzero = size["dense_parameters"], size["nonzero_parameters"]
     trained = share(size["trainable_parameters"], all_dense)
     yield "trainable parameters", "", f"{size['trainable_parameters']:,}", trained

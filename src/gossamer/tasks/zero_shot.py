@@ -34,8 +34,8 @@ def installed() -> bool:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """What is asked of a finished model. `names` are lm-eval's tasks or groups; `folder` holds local
-    copies (None: the hub); `limit` takes the first examples of each task (None: all)."""
+    """What is asked of a finished model. `names` are lm-eval's tasks or groups; `folder` holds
+    local copies (None: the hub); `limit` takes the first examples of each task (None: all)."""
 
     names: tuple[str, ...]
     folder: str | None = None
