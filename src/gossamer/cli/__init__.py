@@ -6,7 +6,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb")
+COMMANDS = (
+    "plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

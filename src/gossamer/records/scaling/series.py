@@ -148,7 +148,9 @@ def metric_of(run: Run, asked: Asked) -> str:
     quality = run.record.quality
     if asked.metric:
         return asked.metric
-    return "loss" if quality.direction == "min" and "loss" in quality.compressed else quality.primary
+    return (
+        "loss" if quality.direction == "min" and "loss" in quality.compressed else quality.primary
+    )
 
 
 def direction_of(run: Run, name: str) -> Literal["max", "min"]:
@@ -205,11 +207,17 @@ def _identity(run: Run, asked: Asked) -> tuple[Any, ...]:
     if asked.by:
         chosen: tuple[Any, ...] = tuple(run.keys.get(key) for key in asked.by)
     else:
-        chosen = tuple(run.methods), tuple(
-            (key, run.keys[key])
-            for key in sorted(run.keys)
-            # which twin is told below
-            if not idle(key) and key not in BUDGET and key != "twin" and run.keys[key] is not None
+        chosen = (
+            tuple(run.methods),
+            tuple(
+                (key, run.keys[key])
+                for key in sorted(run.keys)
+                # which twin is told below
+                if not idle(key)
+                and key not in BUDGET
+                and key != "twin"
+                and run.keys[key] is not None
+            ),
         )
     name = metric_of(run, asked)
     twin = () if asked.mix_twins else (run.keys.get("twin"), record.budget.pair_equal)

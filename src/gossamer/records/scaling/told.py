@@ -18,9 +18,8 @@ Told = dict[str, Any]
 DRAWN = {
     "seed": "whole seeds are drawn, each with all its budgets",
     "budget": "runs are drawn within each budget, as if independent between them",
-    "residual": "normal noise as wide as what the law leaves over; too few runs at a budget to draw",
+    "residual": "normal noise as wide as what the law leaves over; budgets have too few runs",
 }
-KEYS = ("by", "averages_over", "apart")
 
 
 def rows(every: Sequence[Fitted], asked: Asked) -> list[Told]:
@@ -157,7 +156,10 @@ def _cells(law: Told, names: Sequence[str], preferred: str | None) -> tuple[str,
         law["law"] + " ←" * (law["law"] == preferred),
         law["formula"],
         *("" if number is None else _ranged(number) for number in numbers),
-        *("" if law[name] is None else f"{law[name]:.{n}f}" for name, n in (("r2", 4), ("aicc", 1))),
+        *(
+            "" if law[name] is None else f"{law[name]:.{n}f}"
+            for name, n in (("r2", 4), ("aicc", 1))
+        ),
         _short(law["left_out_error"]),
         *map(_ranged, law["at"]),
     )
