@@ -62,6 +62,7 @@ def test_flags_and_overrides_may_come_in_any_order(gossamer):
         (["resume", "--help"], "RUN"),
         (["bench", "--help"], "--batch"),
         (["compare", "--help"], "PATH"),
+        (["scaling-law", "--help"], "--mix-twins"),
     ],
 )
 def test_what_only_prints_prints_and_leaves_nothing(gossamer, tmp_path, argv, word):

@@ -42,6 +42,7 @@ def test_tuples_are_lists_and_metrics_that_are_not_finite_null(tmp_path: Path) -
         ({"budget__steps": 1.5}, "budget.steps: expected int, got float"),
         ({"budget__steps": True}, "budget.steps: expected int, got bool"),
         ({"budget__pair_equal": 1}, "budget.pair_equal: expected bool, got int"),
+        ({"budget__tokens": 1.5}, "budget.tokens: expected int | null, got float"),
         ({"budget__start": "warm"}, "budget.start: invalid enum value 'warm'"),
         ({"quality__split": "validation"}, "quality.split: invalid enum value 'validation'"),
         ({"quality__dense__loss": "0"}, "quality.dense[...]: expected float | null, got str"),
@@ -66,6 +67,15 @@ def test_a_wrong_field_is_named_and_nothing_is_written(tmp_path: Path, changes, 
         records.write(path, done(**changes))
     assert line in str(caught.value).splitlines()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("tokens", [None, 4096])
+def test_tokens_are_told_where_there_are_some(tmp_path: Path, tokens) -> None:
+    """A record from before they were told has none, and is as valid."""
+    path = tmp_path / "record.json"
+    assert "tokens" not in done()["budget"] and records.problems(done()) == []
+    records.write(path, done(budget__tokens=tokens))
+    assert records.read(path)["budget"]["tokens"] == tokens
 
 
 def test_every_missing_field_is_a_problem() -> None:

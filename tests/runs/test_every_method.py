@@ -61,6 +61,9 @@ def test_a_run_leaves_a_valid_record_of_what_it_did(name, run):
     budget = told["budget"]
     assert budget["total"] == budget["base"] + budget["steps"] == 10
     assert budget["pair_equal"] and sum(budget["twin"]) == budget["total"]
+    data = told["config"]["dataset"]
+    per_step = data["batch_size"] * data["context"] if "context" in data else None
+    assert budget["tokens"] == (per_step and budget["steps"] * per_step)
     assert sum(row["steps"] for row in told["stages"]) == (budget["steps"] if methods else 0)
     assert told["checks"] and all(check["passed"] for check in told["checks"])
     assert bool(told["layers"]) == bool(methods)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
+<<<<<<< HEAD
     "plan",
     "list",
     "resume",
@@ -17,6 +18,10 @@ COMMANDS = (
     "scaling-law",
     "sync-wandb",
 )
+=======
+    "plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb",
+)  # fmt: skip
+>>>>>>> w-scaling
 
 
 def main(argv: Sequence[str] | None = None) -> int:

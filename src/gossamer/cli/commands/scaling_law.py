@@ -19,8 +19,8 @@ EXAMPLES = """examples:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         "gossamer scaling-law",
-        description="Fit laws of how the gap to the dense twin falls with the budget, over finished "
-        "runs of at least three budgets (docs/scaling-law.md).",
+        description="Fit laws of how the gap to the dense twin falls with the budget, over "
+        "finished runs of at least three budgets (docs/scaling-law.md).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

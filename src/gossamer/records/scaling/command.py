@@ -16,12 +16,13 @@ from gossamer.records.scaling.told import rows, show
 from gossamer.records.schema import Skimmed
 
 Format = Literal["table", "csv", "json"]
+DEFAULT = Asked()
 
 
 def main(
     paths: Sequence[str],
     format: Format = "table",
-    asked: Asked = Asked(),
+    asked: Asked = DEFAULT,
     output: Path | None = None,
 ) -> int:
     """Print the laws of all records below `paths`, and write them as a page to `output`; the exit
@@ -76,6 +77,6 @@ def refusal(one: Series, asked: Asked) -> str:
     count = len(there)
     return (
         f"not fitted: {one.title}: {count} budget{'s' * (count != 1)} "
-        f"({', '.join(f'{x:,}' for x in there)} {asked.x}); a law takes at least {FEWEST} different "
-        f"ones. To run more: {command(one)}"
+        f"({', '.join(f'{x:,}' for x in there)} {asked.x}); a law takes at least {FEWEST} "
+        f"different ones. To run more: {command(one)}"
     )

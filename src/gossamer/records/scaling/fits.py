@@ -66,8 +66,8 @@ def fitted(series: Series, resamples: int = RESAMPLES) -> Fitted:
             )
             continue
         found = _fit(law, sample, resamples)
-        if law is not FLOOR and not np.isfinite(found.curve.a[0]):
-            left[law.name] = "the gaps are not above zero: no a > 0 fits"
+        if np.isneginf(found.curve.a[0]) and found.curve.c[0] == 0:
+            left[law.name] = "the gaps are not above 0: no a > 0 fits"
         else:
             fits.append(found)
     preferred, verdict = _verdict(fits, sample)
@@ -117,7 +117,7 @@ def _aicc(missed: float, runs: int, parameters: int, every: Array) -> float | No
 
 
 def _left_out(law: Law, sample: Sample) -> float:
-    """Laws are read towards larger budgets; the least one is no test of that, and is not left out."""
+    """Laws are read towards larger budgets; leaving out the least one would be no test of that."""
     errors = []
     for place, gaps in list(enumerate(sample.gaps))[1:]:
         rest = sample.without(place)

@@ -5,11 +5,11 @@
     exponential       a·e^(−b·t)
     logarithmic       a − b·ln t                  a, b and c are never below 0
 
-The first three are c + A·e^(−βz), z = ln(t/t_min) for powers and (t − t_min)/(t_max − t_min) for the
-exponential. At a given β the best A and c are those of a linear problem (variable projection: Golub
-and Pereyra, 1973), so a fit is a search along β alone: a grid over all that the budgets can tell
-apart, then golden sections. No start value is guessed, and thousands of resamples are fitted at
-once. The fit is of the gap itself, not of its logarithm: gaps at or below zero are data like others.
+The first three are c + A·e^(−βz), z = ln(t/t_min) for powers and (t − t_min)/(t_max − t_min) for
+the exponential. At a given β the best A and c are those of a linear problem (variable projection:
+Golub and Pereyra, 1973), so a fit is a search along β alone: a grid over all that the budgets can
+tell apart, then golden sections. No start value is guessed, and thousands of resamples are fitted
+at once. The fit is of the gap itself, not of its logarithm: gaps at or below 0 are data too.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 GRID, SECTIONS = 64, 40
-FLAT, STEEP = (
-    1e-4,
-    20.0,
-)  # |ln| of the fall over all budgets, and to the second one: the grid's ends
+# The grid's ends, as |ln| of a fall: over all budgets, and from the least to the next.
+FLAT, STEEP = 1e-4, 20.0
 GOLDEN = (5**0.5 - 1) / 2
 
 

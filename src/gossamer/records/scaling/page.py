@@ -1,5 +1,5 @@
-"""One self-contained page: each series' gaps over its budgets, with the laws and their bands. Style,
-plotting library and security policy are the report's."""
+"""One self-contained page: each series' gaps over its budgets, with the laws and their bands.
+Style, plotting library and security policy are the report's."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.records.record import write_text
-from gossamer.records.report.page import asset, assembled
+from gossamer.records.report.page import assembled, asset
 from gossamer.records.scaling.fits import Fit, Fitted
 from gossamer.records.scaling.series import Asked
 from gossamer.records.scaling.told import DRAWN, Told, three

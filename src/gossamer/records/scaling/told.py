@@ -18,9 +18,8 @@ Told = dict[str, Any]
 DRAWN = {
     "seed": "whole seeds are drawn, each with all its budgets",
     "budget": "runs are drawn within each budget, as if independent between them",
-    "residual": "normal noise as wide as what the law leaves over; too few runs at a budget to draw",
+    "residual": "normal noise as wide as what the law leaves over; budgets have too few runs",
 }
-KEYS = ("by", "averages_over", "apart")
 
 
 def rows(every: Sequence[Fitted], asked: Asked) -> list[Told]:

@@ -60,7 +60,7 @@ function traces(one) {
 
 /** The range of the points and their intervals, and of what was asked for, with some room. */
 function range(one) {
-  const asked = one.laws.filter(({law}) => !S.hidden.has(law)).flatMap(({at}) => at.map(({value}) => value));
+  const asked = one.laws.filter(({law}) => S.log && !S.hidden.has(law)).flatMap(({at}) => at.map(({value}) => value));
   const values = [...one.points.map(({gap}) => gap), ...one.budgets.flatMap(({gap, interval}) => [gap - (interval ?? 0), gap + (interval ?? 0)]), ...asked]
     .filter((y) => finite(y) && (!S.log || y > 0));
   if (!values.length) return null;
@@ -74,14 +74,17 @@ function range(one) {
 function picture(one) {
   const xs = one.curves[0]?.x ?? one.budgets.map(({x}) => x);
   const type = S.log ? 'log' : 'linear';
-  const span = S.log ? [Math.log10(xs[0]), Math.log10(xs.at(-1))] : [0, xs.at(-1)];
+  // far predictions would squeeze the runs into a corner of a linear axis
+  const span = S.log ? [Math.log10(xs[0]), Math.log10(xs.at(-1))] : [0, 2 * one.budgets.at(-1).x];
+  const heights = range(one) ?? undefined;
+  const ticks = (ends) => (S.log ? {dtick: ends && ends[1] - ends[0] < 1 ? 'D1' : 'D2'} : {});
   const line = getComputedStyle(document.documentElement).getPropertyValue('--muted').trim();
   return {data: traces(one), layout: layout({
     height: 440, margin: {l: 76, r: 20, t: 12, b: 52},
     shapes: S.log ? [] : [{type: 'line', xref: 'paper', x0: 0, x1: 1, y0: 0, y1: 0, line: {color: line, width: 1.2, dash: 'dash'}}],
     annotations: S.log ? [] : [{xref: 'paper', x: 1, y: 0, xanchor: 'right', yanchor: 'bottom', text: 'dense', showarrow: false, font: {size: 11, color: line}}],
-    xaxis: {type, range: span, title: {text: `${one.x} that the run's own steps saw`}, exponentformat: 'SI', ...(S.log ? {dtick: 'D2'} : {})},
-    yaxis: {type, range: range(one) ?? undefined, title: {text: `gap in ${escaped(what(one))}`}, tickformat: '.3~g', ...(S.log ? {dtick: 'D2'} : {})},
+    xaxis: {type, range: span, title: {text: `${one.x} that the run's own steps saw`}, exponentformat: 'SI', ...ticks()},
+    yaxis: {type, range: heights, title: {text: `gap in ${escaped(what(one))}`}, tickformat: '.3~g', ...ticks(heights)},
   })};
 }
 
@@ -98,7 +101,7 @@ function section(one) {
   const heads = ['a', 'b', 'c'].filter((name) => one.laws.some(({parameters}) => parameters[name]));
   const at = one.laws[0].at;
   return h('section', {}, h('h2', {}, one.title),
-    h('p', {class: 'lead'}, `gap: ${one.gap} in ${what(one)}, to ${one.twin.join(', or ')}. ${count(one.runs, 'run')}, ${count(one.budgets.length, 'budget')}, ${count(one.seeds.length, 'seed')}.`),
+    h('p', {class: 'lead'}, `gap: ${one.gap.replace('-', '−')} in ${what(one)}, to ${one.twin.join(', or ')}. ${count(one.runs, 'run')}, ${count(one.budgets.length, 'budget')}, ${count(one.seeds.length, 'seed')}.`),
     h('figure', {}, h('figcaption', {}, h('div', {class: 'laws', role: 'group', 'aria-label': 'Laws'}, names.map((law) => {
       const key = h('span', {class: 'key', 'data-law': law});
       return h('label', {}, h('input', {type: 'checkbox', checked: !S.hidden.has(law), 'data-box': law, onchange: (event) => {
@@ -144,8 +147,9 @@ async function start() {
     S.log = !S.log;
     repaint();
   });
-  // laws that nothing prefers, and that are drawn in no series, would only hide the others
+  // laws that no series prefers would only hide the others
   const wanted = new Set(['power', 'power + floor', ...data.series.map(({preferred}) => preferred)]);
+  for (const {laws} of data.series) if (!laws.some(({law}) => wanted.has(law))) wanted.add(laws[0].law);
   for (const law of LAWS) if (!wanted.has(law)) S.hidden.add(law);
   put($('main'), data.series.map(section));
   fill($('notes'), data.notes.length > 0 && h('details', {}, h('summary', {}, count(data.notes.length, 'note'), ' on what was left out'),
