@@ -59,6 +59,19 @@ ROWS = {
     ),
     "magnitude, 2:4": Row({"magnitude": {"pattern": "2:4"}}, tampered=("zero filled",)),
     "magnitude, no recovery": Row({"magnitude": {"recover": 0.0}}, tampered=("zero filled",)),
+    "wanda": Row({"wanda": {"samples": 20}}, tampered=("zero filled",)),
+    "wanda, unstructured": Row(
+        {"wanda": {"samples": 20, "pattern": "unstructured", "sparsity": 0.6, "recover": 1.0}},
+        tampered=("zero filled",),
+    ),
+    "sparsegpt": Row({"sparsegpt": {"samples": 20}}, tampered=("zero filled",)),
+    "sparsegpt, unstructured": Row(
+        {"sparsegpt": {"samples": 20, "pattern": "unstructured", "block": 16, "recover": 0.5}},
+        tampered=("zero filled",),
+    ),
+    "magnitude, then sparsegpt": Row(
+        {"magnitude": {"sparsity": 0.25}, "sparsegpt": {"samples": 20}}, tampered=("zero filled",)
+    ),
     "dsee, no pruning": Row({"dsee": {"sparsity": 0.0}}, freezes=True),  # claims no zero
     "dsee, unstructured": Row({"dsee": {}}, freezes=True, tampered=("zero filled",)),
     "dsee, side branches": Row(

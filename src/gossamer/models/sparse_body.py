@@ -4,11 +4,12 @@ why a pattern does not fit them, the ledger of the result, and the proof that th
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from gossamer.contract import Check, Fact
+from gossamer.contract import Check, Fact, Stage
 from gossamer.errors import ConfigError
 from gossamer.models.parts import body_linears, parts_of
 from gossamer.sparsity import ledger
@@ -79,3 +80,29 @@ def layers_are_sparse(weights: Mapping[str, Tensor], keep: Mapping[str, int]) ->
         f"; {name} keeps {alive[name]:,} weights, not {keep[name]:,}" for name in dense[:1]
     )
     return Check("sparsity of every layer", not dense, figure)
+
+
+def rows_are_sparse(weights: Mapping[str, Tensor], keep: Mapping[str, int]) -> Check:
+    """No row (output feature) of a layer has more non-zero weights than `keep` says."""
+    most = {name: int((weight != 0).sum(dim=1).max()) for name, weight in weights.items()}
+    dense = [name for name in weights if most[name] > keep[name]]
+    figure = f"all rows of {len(weights) - len(dense)} of {len(weights)} layers" + "".join(
+        f"; a row of {name} keeps {most[name]:,} weights, not {keep[name]:,}" for name in dense[:1]
+    )
+    return Check("sparsity of every row", not dense, figure)
+
+
+def pruned_once(training: list[Stage], recover: float, lr: float | None) -> list[Stage]:
+    """The stages of a method that needs no training: `prune`, without a step. With `recover` > 0
+    that share of the steps follows it, at learning rate `lr` (None: the training's own), and the
+    others come first and train the dense model on."""
+    dense = [replace(stage, share=stage.share * (1 - recover)) for stage in training]
+    recovery = [
+        replace(stage, share=stage.share * recover, lr=stage.lr if lr is None else lr)
+        for stage in training
+        if stage.share  # one-shot stages of the training come before
+    ]
+    before = [new for old, new in zip(training, dense, strict=True) if new.share or not old.share]
+    if recover == 0:
+        before, recovery = [stage for stage in training if not stage.share], []
+    return [*before, Stage("prune", share=0.0), *recovery]

@@ -43,6 +43,17 @@ def keep_top(score: Tensor, keep: int) -> Tensor:
     return (above | (tied & (tied.cumsum(0) <= keep - above.sum()))).reshape(score.shape)
 
 
+def keep_top_of_rows(score: Tensor, keep: int) -> Tensor:
+    """The `keep` largest entries of every row of `score` (rows, width) as a bool tensor of its
+    shape: exactly that many; of equal scores the lower index is kept. Raises as `keep_top` does."""
+    if not 0 <= keep <= score.shape[1]:
+        raise ValueError(f"cannot keep {keep} of {score.shape[1]} units")
+    if score.isnan().any():
+        raise StageError("a pruning score is NaN: were the weights (or inputs) finite?")
+    best = score.detach().argsort(dim=1, descending=True, stable=True)[:, :keep]
+    return torch.zeros_like(score, dtype=torch.bool).scatter_(1, best, True)
+
+
 @dataclass(frozen=True)
 class Pattern:
     """One pattern. Build it with `parse`; `str(pattern)` is the text it was parsed from."""

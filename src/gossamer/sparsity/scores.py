@@ -19,6 +19,13 @@ def gradient(weight: Tensor, grad: Tensor) -> Tensor:
     return (weight.detach() * grad.detach()).abs()
 
 
+def wanda(weight: Tensor, norm: Tensor) -> Tensor:
+    """|W_ij| · ‖X_j‖₂, of the weight's shape (Sun et al., 2024, eq. 1). `norm` (in,) is the l2 norm
+    of each input feature over all calibration tokens. To be compared within one output row; there,
+    a common factor of `norm` changes nothing."""
+    return weight.detach().abs() * norm
+
+
 def random(weight: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform on [0, 1), of the weight's shape and device; drawn where the generator lives, so the
     same generator gives the same scores on every device. The control arm of every other score."""
