@@ -7,21 +7,8 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
-<<<<<<< HEAD
-    "plan",
-    "list",
-    "resume",
-    "bench",
-    "sweep",
-    "compare",
-    "report",
-    "scaling-law",
-    "sync-wandb",
-)
-=======
     "plan", "list", "resume", "bench", "sweep", "compare", "report", "scaling-law", "sync-wandb",
 )  # fmt: skip
->>>>>>> w-scaling
 
 
 def main(argv: Sequence[str] | None = None) -> int:
