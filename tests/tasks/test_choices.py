@@ -14,7 +14,10 @@ FILES = sorted(
 )
 DATASETS = [str(f.relative_to(CONF / "dataset"))[:-5] for f in FILES if "dataset" in f.parts]
 # the file that mirrors its class' defaults, where several share a class
-MAIN = {"Bert": "bert", "Glue": "sst2"}
+MAIN = {"Bert": "bert", "Glue": "sst2", "Llama": "llama", "HubText": "wikitext2"}
+TASKS = {"glue/stsb": "Regression"} | dict.fromkeys(
+    ("stdlib", "lm_folder", "wikitext2", "wikitext103", "c4"), "LanguageModeling"
+)
 PRIMARY = {
     "defaults": [
         "_self_",
@@ -53,8 +56,7 @@ def test_every_data_set_composes_and_brings_its_task(dataset, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(PRIMARY))
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose("config", overrides=[f"dataset={dataset}"])
-    expected = "Regression" if dataset == "glue/stsb" else "Classification"
-    assert config.task._target_.endswith(expected)
+    assert config.task._target_.endswith(f".{TASKS.get(dataset, 'Classification')}")
     assert config.dataset._target_.startswith("gossamer.data.")
     assert "defaults" not in config.dataset
 
