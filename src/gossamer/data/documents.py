@@ -142,11 +142,15 @@ def drawn(rows: int, size: int, *purpose: str) -> np.ndarray:
     return chosen
 
 
-def limited_documents(splits: Mapping[str, Documents], limit: int | None) -> dict[str, Documents]:
-    """At most `limit` documents of each split, by a fixed draw, in their order."""
-    return {
-        split: documents
-        if limit is None or limit >= len(documents)
-        else documents.only(drawn(len(documents), limit, "limit", split))
-        for split, documents in splits.items()
-    }
+def limited_documents(
+    splits: Mapping[str, Documents], limit: int | None, held_out: int | None
+) -> dict[str, Documents]:
+    """At most `limit` documents of training and `held_out` of the other splits (None: all), by a
+    fixed draw, in their order."""
+    chosen = {}
+    for split, documents in splits.items():
+        most = limit if split == "train" else held_out
+        if most is not None and most < len(documents):
+            documents = documents.only(drawn(len(documents), most, "limit", split))
+        chosen[split] = documents
+    return chosen

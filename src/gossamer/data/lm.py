@@ -41,6 +41,7 @@ class Corpus(LightningDataModule):
         batch_size: windows per batch, for training (over all devices together) and evaluation.
         workers: processes that prepare batches; 0: none.
         limit: at most so many documents of each split, by a fixed draw; None: all.
+        held_out: the same, of validation and test; None: `limit`.
         cache: folder where token streams are kept; None: $GOSSAMER_CACHE or ~/.cache/gossamer.
     """
 
@@ -54,6 +55,7 @@ class Corpus(LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         limit: int | None = None,
+        held_out: int | None = None,
         cache: str | None = None,
     ) -> None:
         super().__init__()
@@ -64,7 +66,8 @@ class Corpus(LightningDataModule):
                 ("stride", stride if stride is not None else 1, 1),
                 ("batch_size", batch_size, 1),
                 ("workers", workers, 0),
-                ("limit", limit if limit is not None else 1, 1),
+                ("limit", 1 if limit is None else limit, 1),
+                ("held_out", 1 if held_out is None else held_out, 1),
             )
             if value < least
         ]
@@ -77,6 +80,7 @@ class Corpus(LightningDataModule):
             raise ConfigError(*problems)
         self.context, self.stride = context, context if stride is None else stride
         self.batch_size, self.workers, self.limit = batch_size, workers, limit
+        self.held_out = limit if held_out is None else held_out
         self.cache = cache_folder(cache)
         self.splits: dict[str, Documents] = {}
         self.streams: dict[str, Tokens] = {}
@@ -101,7 +105,7 @@ class Corpus(LightningDataModule):
             return
         published, notes = self.read()
         splits, more = choose_documents(self.name, published, self.carved)
-        self.splits = limited_documents(splits, self.limit)
+        self.splits = limited_documents(splits, self.limit, self.held_out)
         self._info = DataInfo(
             kind="language",
             classes=None,

@@ -22,7 +22,7 @@ class LmFolder(Corpus):
         text: the column, in both folders.
         join: what joins the rows of a split into one document; None: each row is a document.
         evaluation_join: the same for the splits of `evaluation`.
-        context, stride, batch_size, workers, limit, cache: as in `Corpus`.
+        context, stride, batch_size, workers, limit, held_out, cache: as in `Corpus`.
     """
 
     name = "lm_folder"
@@ -39,9 +39,10 @@ class LmFolder(Corpus):
         batch_size: int = 16,
         workers: int = 0,
         limit: int | None = None,
+        held_out: int | None = None,
         cache: str | None = None,
     ) -> None:
-        super().__init__(context, stride, batch_size, workers, limit, cache)
+        super().__init__(context, stride, batch_size, workers, limit, held_out, cache)
         self.path, self.evaluation, self.text = path, evaluation, text
         self.join, self.evaluation_join = join, evaluation_join
 

@@ -39,7 +39,7 @@ class HubText(Corpus):
         documents: rows that are read of the training split; None: all.
         validation_documents: rows that are read of each other split, and the most that are carved
             out of training; None: all.
-        context, stride, batch_size, workers, limit, cache: as in `Corpus`.
+        context, stride, batch_size, workers, limit, held_out, cache: as in `Corpus`.
     """
 
     def __init__(
@@ -58,9 +58,10 @@ class HubText(Corpus):
         batch_size: int = 8,
         workers: int = 0,
         limit: int | None = None,
+        held_out: int | None = None,
         cache: str | None = None,
     ) -> None:
-        super().__init__(context, stride, batch_size, workers, limit, cache)
+        super().__init__(context, stride, batch_size, workers, limit, held_out, cache)
         problems = [
             f"dataset.{key}={value}: at least 1"
             for key, value in (

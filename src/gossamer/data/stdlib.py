@@ -31,7 +31,7 @@ class Stdlib(Corpus):
 
     Args:
         path: a standard library's folder; None: the running interpreter's.
-        context, stride, batch_size, workers, limit, cache: as in `Corpus`.
+        context, stride, batch_size, workers, limit, held_out, cache: as in `Corpus`.
     """
 
     name = "stdlib"
@@ -44,9 +44,10 @@ class Stdlib(Corpus):
         batch_size: int = 16,
         workers: int = 0,
         limit: int | None = None,
+        held_out: int | None = None,
         cache: str | None = None,
     ) -> None:
-        super().__init__(context, stride, batch_size, workers, limit, cache)
+        super().__init__(context, stride, batch_size, workers, limit, held_out, cache)
         self.path = path
 
     def read(self) -> tuple[dict[str, Documents], list[str]]:
