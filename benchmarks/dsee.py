@@ -13,9 +13,6 @@ the figures into benchmarks/results/.
 import argparse
 import json
 import os
-import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -23,11 +20,12 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from running import RESULTS, ROOT, between, record_of
+
 from gossamer.records import record as records
 from gossamer.records.intervals import mean_interval
 from gossamer.records.table import speed_up
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods" / "dsee.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FULL = "full fine-tuning"
@@ -95,16 +93,6 @@ def arms(preset: Preset, steps: int) -> dict[str, list[str]]:
     return found
 
 
-def gossamer(words: list[str], threads: int) -> str:
-    """Run one command to its end; its output. A run that fails ends the benchmark."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "gossamer.cli", *words]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"gossamer {' '.join(words)}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
 def run(task: str, seed: int, arm: list[str], args: argparse.Namespace) -> Path:
     """The record of one arm with one seed, made now if it is not there."""
     preset = PRESETS[args.preset]
@@ -119,11 +107,9 @@ def run(task: str, seed: int, arm: list[str], args: argparse.Namespace) -> Path:
         f"outputs={args.outputs}",
         "trainer.progress=false",
     ]
-    text = gossamer(words, threads=max(1, args.threads // args.workers))
-    found = re.search(r"^record +(\S+)$", text, re.MULTILINE)
-    assert found, text
-    print(f"{task} seed {seed}: {found[1]}", flush=True)
-    return Path(ROOT / found[1])
+    path = record_of(words, threads=max(1, args.threads // args.workers))
+    print(f"{task} seed {seed}: {path}", flush=True)
+    return path
 
 
 def summarise(
@@ -229,15 +215,10 @@ def main() -> None:
             *table(rows),
             "",
         ]
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
     told = {"text": text, "tasks": results}
-    (folder / f"dsee-{args.preset}.json").write_text(json.dumps(told, indent=1) + "\n")
-    made = [json.loads(file.read_text())["text"] for file in sorted(folder.glob("dsee-*.json"))]
-    page = PAGE.read_text()
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    lines = "\n".join(line for text in made for line in text)
-    PAGE.write_text(f"{before}{BEGIN}\n{lines}{END}{after}")
+    (RESULTS / f"dsee-{args.preset}.json").write_text(json.dumps(told, indent=1) + "\n")
+    made = [json.loads(file.read_text())["text"] for file in sorted(RESULTS.glob("dsee-*.json"))]
+    between(PAGE, BEGIN, END, [line for text in made for line in text])
     print("\n".join(text))
 
 

@@ -91,5 +91,12 @@ def test_sizes_and_digests_are_of_what_is_kept():
     some = whole.only(whole.keys != Documents.of(["bc"]).keys[0])
     assert list(some) == ["ä", "def"] and some.size == 5
     assert some.fingerprint == Documents.of(["ä", "def"]).fingerprint != whole.fingerprint
-    limited = limited_documents({"train": some}, 1)["train"]
+    limited = limited_documents({"train": some}, 1, None)["train"]
     assert len(limited) == 1 and {*limited} < {*some}
+
+
+def test_training_and_what_is_held_out_are_limited_apart():
+    splits = {name: Documents.of([f"{name} {i}" for i in range(9)]) for name in ("train", "test")}
+    few = limited_documents(splits, None, 2)
+    assert (len(few["train"]), len(few["test"])) == (9, 2)
+    assert list(limited_documents(splits, 4, 2)["test"]) == list(few["test"])
