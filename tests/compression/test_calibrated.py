@@ -212,9 +212,9 @@ def test_one_weight_too_many_fails_the_check_of_every_kind():
 
 def test_padding_is_no_input(tmp_path):
     model = randomised(built(saved(tmp_path, "bert")))
-    padded, short = batch(rows=3), batch(rows=3)
+    padded = batch(rows=3)
     padded["attention_mask"] = (torch.arange(16) < 9).long().expand(3, 16).contiguous()
-    short = {name: value[:, :9] for name, value in short.items()}
+    short = {name: value[:, :9] for name, value in padded.items()}
     norms = []
     for inputs in (padded, short):
         seen: dict[str, Tensor] = {}
@@ -243,7 +243,7 @@ def test_layers_that_are_fed_the_same_share_what_is_summed():
 
 def test_too_few_rows_say_what_to_lower():
     for method in (Wanda(samples=11), SparseGpt(samples=11)):
-        with pytest.raises(DataError, match="samples=11: .* 10 rows; type samples=10"):
+        with pytest.raises(DataError, match=r"samples=11: .* 10 rows; type samples=10"):
             pruned(method, llama())
 
 
@@ -311,6 +311,6 @@ def test_what_cannot_be_done_is_said_before_a_weight_is_allocated(method, words)
         model = llama()
     problems = method.requirements(model, Rows())
     assert any(words in problem for problem in problems), problems
-    assert len(problems) == 1 or method.pattern == "row" or "block" in method.pattern
+    assert all("\n" not in problem for problem in problems)
     assert Wanda(samples=48).requirements(model, Rows()) == []
     assert FixedMask().requirements(model, Rows()) == []

@@ -119,7 +119,7 @@ def _observed(
             if old is x:
                 seen[path] = statistic_of_old
                 return
-        one = seen.setdefault(path, statistic())
+        one = seen[path] if path in seen else seen.setdefault(path, statistic())
         one.add(_tokens(x, now[0].real, path))
         given.append((x, one))
 
