@@ -72,6 +72,11 @@ ROWS = {
     "magnitude, then sparsegpt": Row(
         {"magnitude": {"sparsity": 0.25}, "sparsegpt": {"samples": 20}}, tampered=("zero filled",)
     ),
+    "fixed_mask": Row({"fixed_mask": {}}, tampered=("zero filled",)),
+    "fixed_mask, wanda": Row(
+        {"fixed_mask": {"score": "wanda", "samples": 20, "pattern": "unstructured"}},
+        tampered=("zero filled",),
+    ),
     "dsee, no pruning": Row({"dsee": {"sparsity": 0.0}}, freezes=True),  # claims no zero
     "dsee, unstructured": Row({"dsee": {}}, freezes=True, tampered=("zero filled",)),
     "dsee, side branches": Row(

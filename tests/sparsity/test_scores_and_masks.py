@@ -1,17 +1,50 @@
 """Scores, static masks and the ledger row of a linear operation."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from gossamer.errors import StageError
 from gossamer.sparsity import masks, scores
 from gossamer.sparsity.ledger import fact
+from gossamer.sparsity.patterns import keep_top_of_rows
+from gossamer.sparsity.statistics import InputNorm
 
 
 def test_magnitude_and_gradient_scores_are_hand_computed():
     weight, grad = torch.tensor([[1.0, -2.0], [0.0, 3.0]]), torch.tensor([[-4.0, 1.0], [9.0, 0.0]])
     assert scores.magnitude(weight).tolist() == [[1.0, 2.0], [0.0, 3.0]]
     assert scores.gradient(weight, grad).tolist() == [[4.0, 2.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("rows", [[40], [1, 0, 7, 32], [8] * 5])
+def test_wandas_score_is_the_formula_over_all_inputs_however_they_come(rows):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 6, generator=draw, dtype=torch.float64) * torch.arange(1, 7)
+    weight = torch.randn(3, 6, generator=draw, dtype=torch.float64)
+    seen = InputNorm()
+    for part in x.split(rows):
+        seen.add(part)
+    score = scores.wanda(weight, seen.value())
+    for i in range(3):
+        for j in range(6):
+            want = abs(float(weight[i, j])) * math.sqrt(sum(float(a) ** 2 for a in x[:, j]))
+            assert float(score[i, j]) == pytest.approx(want, rel=1e-12)
+    # the official code's running mean over rows of text is this up to one factor
+    torch.testing.assert_close(score, scores.wanda(weight, seen.mean.sqrt()) * math.sqrt(40))
+
+
+def test_rows_keep_exactly_their_share_whatever_the_ties():
+    score = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 2.0, 3.0]])
+    kept = keep_top_of_rows(score, 2)
+    assert kept.tolist() == [[True, True, False, False], [False, True, False, True]]
+    assert not keep_top_of_rows(score, 0).any() and keep_top_of_rows(score, 4).all()
+    with pytest.raises(ValueError, match="cannot keep 5 of 4"):
+        keep_top_of_rows(score, 5)
+    with pytest.raises(StageError, match="NaN"):
+        keep_top_of_rows(score * float("nan"), 2)
 
 
 def test_random_scores_come_from_the_generator_and_leave_the_global_one_alone():

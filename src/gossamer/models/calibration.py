@@ -30,18 +30,29 @@ class Statistic(Protocol):
 
 
 def problems(pattern: str, samples: int, recover: float, data: Any) -> list[str]:
-    """What is wrong with a calibrated pruning's settings beside the layers; one line each."""
-    found = []
-    if pattern in ("row", "column") or str(pattern).startswith("block:"):
-        found.append(f"pattern={pattern}: the paper has N:M and unstructured; set one of them")
-    if samples < 1:
-        found.append(f"samples={samples}: at least 1")
+    """What is wrong with the settings of a calibrated pruning, beside the layers' own problems; one
+    line each."""
+    found = [*pattern_problems(pattern), *sample_problems(samples, data)]
     if not 0 <= recover <= 1:
         found.append(f"recover={recover}: a share of the steps, from 0 to 1")
-    rows = data.info.rows.get("train") if data is not None else None
-    if rows and samples > rows:
-        found.append(f"samples={samples}: the training split has {rows} rows; type samples={rows}")
     return found
+
+
+def pattern_problems(pattern: str) -> list[str]:
+    """A line if weights are not dropped one by one."""
+    if pattern in ("row", "column") or str(pattern).startswith("block:"):
+        return [f"pattern={pattern}: the paper has N:M and unstructured; set one of them"]
+    return []
+
+
+def sample_problems(samples: int, data: Any) -> list[str]:
+    """A line if so many rows cannot be had."""
+    rows = data.info.rows.get("train") if data is not None else None
+    if samples < 1:
+        return [f"samples={samples}: at least 1"]
+    if rows and samples > rows:
+        return [f"samples={samples}: the training split has {rows} rows; type samples={rows}"]
+    return []
 
 
 S = TypeVar("S", bound=Statistic)
@@ -108,7 +119,7 @@ def _observed(
             if old is x:
                 seen[path] = statistic_of_old
                 return
-        one = seen.setdefault(path, statistic())
+        one = seen[path] if path in seen else seen.setdefault(path, statistic())
         one.add(_tokens(x, now[0].real, path))
         given.append((x, one))
 
