@@ -1,4 +1,4 @@
-"""What a run is asked besides joins its quality, for the model and its twin; a twin answers once."""
+"""What a run is asked besides joins the quality of model and twin; a twin answers once."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

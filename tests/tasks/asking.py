@@ -12,10 +12,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = (
-    "the a river stone under over quick brown fox jumps sleeps barks loudly never always green "
-    "small large house window opens closes because therefore question answer yes no water light"
-).split()
+WORDS = [
+    *("the", "a", "river", "stone", "under", "over", "quick", "brown", "fox", "jumps", "sleeps"),
+    *("barks", "loudly", "never", "always", "green", "small", "large", "house", "window"),
+    *("opens", "closes", "because", "therefore", "question", "answer", "yes", "no", "light"),
+]
 Rows = list[dict[str, Any]]
 
 

@@ -65,7 +65,7 @@ class ZeroShot:
     def rehearse(self, model: Any, tokenizer: Any) -> None:
         """Do all but the model's own work (`model` may be on the meta device), so that what cannot
         be loaded, scored or fitted into the model's positions is a DataError before training."""
-        _figures(model, tokenizer, self, "meta", rehearsal=True)
+        _figures(model, tokenizer, self, device=None, rehearsal=True)
 
     def evaluate(
         self, model: Any, tokenizer: Any, device: str | torch.device = "cpu"
@@ -122,7 +122,12 @@ def known(name: str, folder: str | None) -> None:
 
 
 def _figures(
-    model: Any, tokenizer: Any, asked: ZeroShot, device: str | torch.device, *, rehearsal: bool
+    model: Any,
+    tokenizer: Any,
+    asked: ZeroShot,
+    device: str | torch.device | None,
+    *,
+    rehearsal: bool,
 ) -> dict[str, float]:
     if not installed():
         raise ConfigError(f"eval.zero_shot: {NOT_INSTALLED}")

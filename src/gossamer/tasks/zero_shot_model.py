@@ -19,6 +19,7 @@ from gossamer.errors import DataError
 from gossamer.tasks.evaluation import inference
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # texts, context's tokens, continuation's
+SCORED = {"multiple_choice", "loglikelihood"}
 
 
 class Scorer(HFLM):
@@ -58,6 +59,12 @@ def accuracy(scorer: Scorer, name: str, tasks: Mapping[str, Any], limit: int | N
     """The plain accuracy (`acc`) of one task or group, over its first `limit` examples.
 
     Raises DataError for a task that has no such figure or does not fit the model."""
+    kinds = {task.OUTPUT_TYPE for task in tasks["tasks"].values()}
+    if other := sorted(kinds - SCORED):
+        raise DataError(
+            f"eval.zero_shot={name}: of the kind {' and '.join(other)}; only tasks that compare "
+            f"continuations ({' or '.join(sorted(SCORED))}) have an accuracy here"
+        )
     try:
         found = evaluate(scorer, tasks, limit=limit, bootstrap_iters=0, log_samples=False)
     except DataError as error:
@@ -72,9 +79,14 @@ def accuracy(scorer: Scorer, name: str, tasks: Mapping[str, Any], limit: int | N
 
 @contextmanager
 def scoring(
-    model: Any, tokenizer: Any, batch_size: int, device: str | torch.device, rehearsal: bool
+    model: Any,
+    tokenizer: Any,
+    batch_size: int,
+    device: str | torch.device | None,
+    rehearsal: bool,
 ) -> Iterator[Scorer]:
-    """The model on `device` in eval mode, quietly; afterwards it is where and as it was."""
+    """The model on `device` (None: where it is) in eval mode, quietly; afterwards it is where and
+    as it was."""
     before = next(model.parameters()).device
     logger = logging.getLogger("lm_eval")
     level = logger.level
@@ -83,7 +95,7 @@ def scoring(
     try:
         logger.setLevel(logging.ERROR)
         with inference(model), redirect_stderr(io.StringIO()):  # bars
-            yield Scorer(model.to(device), tokenizer, batch_size, rehearsal)
+            yield Scorer(model.to(device or before), tokenizer, batch_size, rehearsal)
     finally:
         logger.setLevel(level)
         del model.tie_weights
