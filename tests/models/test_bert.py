@@ -229,6 +229,6 @@ def test_a_checkpoint_that_lacks_the_encoders_weights_is_refused(tmp_path):
 
 
 def test_without_a_network_a_hub_id_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("gossamer.models.bert.hub_reachable", lambda: False)
+    monkeypatch.setattr("gossamer.models.source.hub_reachable", lambda: False)
     with pytest.raises(ConfigError, match=r"model.source=nobody/nothing: cannot be read"):
         Bert(source="nobody/nothing").tokenizer(None)
