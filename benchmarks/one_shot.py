@@ -1,7 +1,7 @@
 """What pruning one layer in one shot costs: Wanda and SparseGPT, seconds and peak memory.
 
-    python benchmarks/one_shot.py                  # a 1024 x 2752 layer, 32 x 256 tokens, on the CPU
-    python benchmarks/one_shot.py --preset gpu     # a 4096 x 11008 layer, 128 x 2048 tokens
+    python benchmarks/one_shot.py                # on the CPU: a 1024 x 2752 layer, 32 x 256 tokens
+    python benchmarks/one_shot.py --preset gpu   # a 4096 x 11008 layer, 128 x 2048 tokens
 
 The layer (out x in) is drawn, its inputs are drawn and correlated, one window of tokens at a time,
 so that they are not in memory together; drawing is not timed. Timed are the two parts of each
@@ -24,7 +24,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -172,12 +171,16 @@ def now(cuda: bool) -> float:
 
 
 def memory(cuda: bool, reset: bool = False) -> int:
-    """Peak bytes so far: of the device's allocator, or of this process."""
+    """Peak bytes since the last reset: of the device's allocator, or of this process (Linux)."""
     if cuda:
         if reset:
             torch.cuda.reset_peak_memory_stats()
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) * 1024
 
 
 def alone(name: str, preset: str, threads: int) -> dict[str, float]:

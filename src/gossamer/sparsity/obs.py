@@ -95,25 +95,38 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     four times; each raise is logged as a warning. Raises StageError as `sparsegpt` does."""
     if not hessian.isfinite().all():
         raise StageError("a layer's calibration inputs are not finite: is the model?")
-    reverse = hessian.flip(0, 1)
-    diagonal = reverse.diagonal()
-    diagonal[diagonal == 0] = 1
-    mean, added = float(diagonal.mean()), 0.0
     for attempt in range(RAISES + 1 if damping else 1):
         wanted = damping * 10**attempt
         if attempt:
-            log.warning("damping=%g: H is not positive definite; %g is tried", added, wanted)
-        diagonal.add_((wanted - added) * mean)
-        added = wanted
+            log.warning("damping=%g: H is not positive definite; %g is tried", wanted / 10, wanted)
+        reverse = hessian.flip(0, 1)
+        diagonal = reverse.diagonal()
+        diagonal[diagonal == 0] = 1
+        diagonal.add_(wanted * diagonal.mean())
         lower, failed = torch.linalg.cholesky_ex(reverse)
+        del reverse, diagonal
         if not int(failed):
-            del reverse, diagonal
-            identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-            return torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+            _invert(lower)
+            return lower.flip(0, 1)
     raise StageError(
-        f"damping={damping:g}: a layer's Hessian is not positive definite with {added:g}; "
+        f"damping={damping:g}: a layer's Hessian is not positive definite with {wanted:g}; "
         "set a larger damping, or calibrate on more samples"
     )
+
+
+def _invert(lower: Tensor, size: int = 256) -> None:
+    """Put the inverse of a lower triangular matrix in its place, `size` rows at a time: a third of
+    the multiplications of solving for it, without a second matrix of that size."""
+    for start in range(0, len(lower), size):
+        rows = lower[start : start + size]
+        corner = rows[:, start : start + size]
+        identity = torch.eye(len(corner), dtype=lower.dtype, device=lower.device)
+        corner.copy_(torch.linalg.solve_triangular(corner, identity, upper=False))
+        before = torch.empty_like(rows[:, :start])
+        for left in range(0, start, size):
+            columns = slice(left, left + size)
+            before[:, columns] = rows[:, left:start] @ lower[left:start, columns]
+        rows[:, :start] = -corner @ before
 
 
 def _saliency(weight: Tensor, diagonal: Tensor, alive: Tensor) -> Tensor:

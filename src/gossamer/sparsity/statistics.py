@@ -6,6 +6,8 @@ float32 (float64 if it is fed that): one pass, with memory that does not grow wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -43,29 +45,36 @@ class Hessian:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.upper: Tensor | None = None  # (in, in), without the blocks below the diagonal
+        self.sum: Tensor | None = None  # (in, in); below the diagonal's blocks only after value()
 
     def add(self, x: Tensor) -> None:
         """x: (tokens, in)."""
         if not len(x):
             return
         x = _wide(x)
-        width = x.shape[1]
-        if self.upper is None:
-            self.upper = x.new_zeros(width, width)
+        if self.sum is None:
+            self.sum = x.new_zeros(x.shape[1], x.shape[1])
         before, self.tokens = self.tokens, self.tokens + len(x)
-        step = -(-width // PANELS)
-        for start in range(0, width, step):
-            rows = slice(start, min(start + step, width))
-            self.upper[rows, start:].addmm_(
-                x[:, rows].T, x[:, start:], beta=before / self.tokens, alpha=2 / self.tokens
+        for rows in self._panels():
+            self.sum[rows, rows.start :].addmm_(
+                x[:, rows].T, x[:, rows.start :], beta=before / self.tokens, alpha=2 / self.tokens
             )
 
     def value(self) -> Tensor:
-        """(in, in) symmetric."""
-        assert self.upper is not None
-        upper = self.upper.triu_()
-        return upper + upper.triu(1).T
+        """(in, in) symmetric: what it is summed in, so not to be written to."""
+        assert self.sum is not None
+        for rows in self._panels():
+            block = self.sum[rows, rows].triu()
+            self.sum[rows, rows] = block + block.triu(1).T
+            self.sum[rows.stop :, rows] = self.sum[rows, rows.stop :].T
+        return self.sum
+
+    def _panels(self) -> Iterator[slice]:
+        assert self.sum is not None
+        width = len(self.sum)
+        step = -(-width // PANELS)
+        for start in range(0, width, step):
+            yield slice(start, min(start + step, width))
 
 
 def _wide(x: Tensor) -> Tensor:
