@@ -91,6 +91,13 @@ ROWS = {
         freezes=True,
         tampered=("neuron back",),
     ),
+    "cast": Row({"cast": {"decay": None}}, tampered=("zero filled",)),
+    "cast, AdamS only": Row(
+        {"cast": {"decay": 1e-3, "scales": 0, "distill": 0.0}}, tampered=("zero filled",)
+    ),
+    "cast, 1:4": Row(
+        {"cast": {"pattern": "1:4", "refresh": 3, "temperature": 2.0}}, tampered=("zero filled",)
+    ),
     "lora, then magnitude": Row(
         {"lora": {}, "magnitude": {}}, freezes=True, tampered=("zero filled",)
     ),

@@ -65,6 +65,14 @@ def test_two_methods_never_import_each_other(method):
     assert wrong == []
 
 
+def _from_other_packages(tree):
+    """The names that a file's imports from outside the package bind."""
+    for node in ast.walk(tree):
+        module = getattr(node, "module", None) or ""
+        if isinstance(node, ast.Import | ast.ImportFrom) and not module.startswith("gossamer"):
+            yield from (name.asname or name.name for name in node.names)
+
+
 def test_the_engine_knows_no_method_by_name():
     """No method's name, class or module in a file of the floors that put it together."""
     conf = PACKAGE.parents[1] / "conf" / "compression"
@@ -76,7 +84,9 @@ def test_the_engine_knows_no_method_by_name():
         name = str(file.relative_to(PACKAGE))
         if FLOORS[room(name)] < 4 or "compression" in name:
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        foreign = set(_from_other_packages(tree))  # typing.cast and the module ast are no methods
+        for node in ast.walk(tree):
             match node:
                 case ast.Constant(value=str(text)):
                     word = text
@@ -84,6 +94,6 @@ def test_the_engine_knows_no_method_by_name():
                     word = text
                 case _:
                     continue
-            if word.lower() in names:
+            if word.lower() in names - foreign:
                 wrong.append(f"{name}:{node.lineno}: {word}")
     assert wrong == []

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossamer.errors import ConfigError, StageError
+from gossamer.sparsity import patterns
 from gossamer.sparsity.patterns import keep_top, parse
 
 # few distinct values, so that ties are the rule; zeros and all-equal scores among them
@@ -66,6 +67,23 @@ def test_n_of_m_is_the_best_choice_of_every_group_by_brute_force(data):
             itertools.combinations(range(m), n), key=lambda pick: sum(group[i] for i in pick)
         )
         assert kept.nonzero().flatten().tolist() == list(best)
+
+
+@given(st.data())
+def test_comparing_and_sorting_a_group_give_the_same_mask(data):
+    m = data.draw(st.integers(2, 16))
+    pattern = parse(f"{data.draw(st.integers(1, m - 1))}:{m}")
+    score = matrix(data.draw, data.draw(st.integers(1, 3)), m * data.draw(st.integers(1, 3)))
+    score[score == 1] = float("inf")
+    compared = pattern.mask(score, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "COMPARED", 0)
+        assert torch.equal(pattern.mask(score, None), compared)
+
+
+def test_infinite_scores_of_both_signs_are_numbers():
+    score = torch.tensor([[float("inf"), float("-inf"), 0.0, 1.0]])
+    assert parse("2:4").mask(score, None).tolist() == [[True, False, False, True]]
 
 
 @given(st.data())

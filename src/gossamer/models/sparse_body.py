@@ -47,6 +47,20 @@ def problems(
     return found
 
 
+def n_of_m_problems(model: nn.Module, pattern: str, roles: Collection[str] | None) -> list[str]:
+    """Why the body's layers of these roles cannot have `pattern`, which must be N:M."""
+    try:
+        density = parse(pattern).density
+    except ConfigError as error:
+        return [str(error)]
+    if density is None:
+        return [f'pattern={pattern}: this method needs N:M, in quotes, e.g. "2:4"']
+    return [
+        problem.removesuffix(", or set pattern=unstructured")
+        for problem in problems(model, pattern, 1 - density, roles)
+    ]
+
+
 def facts(
     model: nn.Module,
     pattern: str,

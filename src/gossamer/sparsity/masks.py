@@ -8,6 +8,7 @@ it; `remove` takes it away at the end, and the weight keeps its exact zeros.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,25 @@ def laid_out(whole: Tensor, like: Tensor) -> Tensor:
     assert isinstance(like, DTensor)
     whole = whole.to(like.device)
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process has, sharing its memory: all of it, unless it is
+    sharded."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def total(value: Tensor, like: Tensor, of: Literal["sum", "max"] = "sum") -> Tensor:
+    """The sum (or the largest) of what every process computed from its part of `like`, entry by
+    entry; `value` itself where `like` is whole. All processes call it, or none."""
+    if not hasattr(like, "placements"):
+        return value
+    import torch.distributed as dist
+
+    reduced = value.clone()
+    operation = dist.ReduceOp.SUM if of == "sum" else dist.ReduceOp.MAX
+    dist.all_reduce(reduced, operation, group=cast(Any, like).device_mesh.get_group())
+    return reduced
 
 
 def remove(module: nn.Module) -> None:
