@@ -35,6 +35,20 @@ TRAINER = (
 )
 SMALL = ("dataset.limit=48", "dataset.max_length=16", "dataset.batch_size=8")
 DOCSTRINGS = (*MODEL, *TRAINER, "dataset=docstrings", *SMALL)
+LANGUAGE = (
+    "model=llama_tiny",
+    "model.width=32",
+    "model.heads=4",
+    "model.neurons=64",
+    "model.layers=2",
+    "model.vocabulary=300",
+    *TRAINER,
+    "dataset=stdlib",
+    "dataset.limit=12",
+    "dataset.held_out=3",
+    "dataset.context=32",
+    "dataset.batch_size=8",
+)
 VARIES = ("started", "finished", "speed", "git", "overrides")  # between two runs of one command
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock
 from pyarrow import parquet
 
 from tests.runs import commands
-from tests.runs.commands import DOCSTRINGS, MODEL, SMALL, TRAINER
+from tests.runs.commands import DOCSTRINGS, LANGUAGE, MODEL, SMALL, TRAINER
 
 
 @pytest.fixture(scope="session")
@@ -22,21 +22,28 @@ def shared(tmp_path_factory, worker_id) -> Path:
     return folder
 
 
+def made_once(shared: Path, *words: str) -> "Done":
+    """The finished run of `gossamer words…` under `shared`, made if nobody did so before."""
+    note = shared / f"{zlib.crc32(' '.join(words).encode())}.out"
+    with FileLock(note.with_suffix(".lock")):
+        if not note.exists():
+            ended = commands.gossamer(*words, cwd=shared)
+            assert ended.status == 0, ended.err
+            note.write_text(ended.out)
+    (line,) = [one for one in note.read_text().splitlines() if one.startswith("record ")]
+    return Done((shared / line.split(maxsplit=1)[1]).parent, note.read_text())
+
+
 @pytest.fixture(scope="session")
 def finished(shared):
     """(words…) -> the finished run of `gossamer DOCSTRINGS words…`, made once."""
+    return lambda *words: made_once(shared, *DOCSTRINGS, *words)
 
-    def make(*words: str) -> Path:
-        note = shared / f"{zlib.crc32(' '.join(words).encode())}.out"
-        with FileLock(note.with_suffix(".lock")):
-            if not note.exists():
-                ended = commands.gossamer(*DOCSTRINGS, *words, cwd=shared)
-                assert ended.status == 0, ended.err
-                note.write_text(ended.out)
-        (line,) = [one for one in note.read_text().splitlines() if one.startswith("record ")]
-        return Done((shared / line.split(maxsplit=1)[1]).parent, note.read_text())
 
-    return make
+@pytest.fixture(scope="session")
+def finished_language(shared):
+    """(words…) -> the finished run of `gossamer LANGUAGE words…`, made once."""
+    return lambda *words: made_once(shared, *LANGUAGE, *words)
 
 
 @dataclass(frozen=True)
