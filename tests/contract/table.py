@@ -98,6 +98,12 @@ ROWS = {
     "cast, 1:4": Row(
         {"cast": {"pattern": "1:4", "refresh": 3, "temperature": 2.0}}, tampered=("zero filled",)
     ),
+    "sr_ste": Row({"sr_ste": {}}, tampered=("zero filled",)),
+    "sr_ste, unstructured": Row(
+        {"sr_ste": {"pattern": "unstructured", "sparsity": 0.6, "refresh": 3}},
+        tampered=("zero filled",),
+    ),
+    "ast": Row({"ast": {"decay": 0.1, "refresh": 3}}, tampered=("zero filled",)),
     "lora, then magnitude": Row(
         {"lora": {}, "magnitude": {}}, freezes=True, tampered=("zero filled",)
     ),

@@ -70,7 +70,7 @@ class Cast(contract.Method):
         decay: float | None = 4e-7,
         refresh: int = 10,
         scales: int = 2,
-        distill: float = 1 / 3,
+        distill: float = 0.3333333333333333,
         temperature: float = 1.0,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,

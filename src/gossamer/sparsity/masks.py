@@ -61,6 +61,11 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor. If it is sharded its parts are fetched: all processes call this, or none."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 def total(value: Tensor, like: Tensor, of: Literal["sum", "max"] = "sum") -> Tensor:
     """The sum (or the largest) of what every process computed from its part of `like`, entry by
     entry; `value` itself where `like` is whole. All processes call it, or none."""
