@@ -8,7 +8,10 @@ from tests.contract.table import SIDE, STRUCTURED, Row, experiment
 
 MAGNITUDE, LORA, DSEE = {"magnitude": {}}, {"lora": {}}, {"dsee": {}}
 SIDE_BRANCH = {"dsee": SIDE}
+WANDA, SPARSEGPT = {"wanda": {"samples": 20}}, {"sparsegpt": {"samples": 20}}
 ILLEGAL = {
+    "wanda, lora": ({**WANDA, **LORA}, "name lora before wanda"),
+    "sparsegpt, lora": ({**SPARSEGPT, **LORA}, "lora would destroy the sparse weights of"),
     "magnitude, lora": ({**MAGNITUDE, **LORA}, "lora would destroy the sparse weights of"),
     "magnitude, dsee merged": ({**MAGNITUDE, **DSEE}, "dsee would destroy the sparse weights"),
     "magnitude, dsee structured": (
@@ -39,6 +42,9 @@ def test_an_illegal_order_is_one_line_that_says_what_to_type(name):
         {**MAGNITUDE, **SIDE_BRANCH},
         {**LORA, **DSEE},
         {**LORA, **SIDE_BRANCH},
+        {**LORA, **WANDA},
+        {**MAGNITUDE, **SPARSEGPT},
+        {**WANDA, "fixed_mask": {}},
     ],
     ids=lambda methods: ", ".join(methods),
 )
@@ -57,8 +63,9 @@ def test_three_methods_name_the_pair_that_does_not_fit():
         ({"magnitude": {"pattern": "2:5"}}, "compression.magnitude: "),
         ({"lora": {"rank": 33}}, "compression.lora: rank=33"),
         ({"dsee": {"sparsity": 1.5}}, "compression.dsee: sparsity=1.5"),
+        ({"wanda": {}}, "compression.wanda: samples=128: the training split has 48 rows"),
     ],
-    ids=["pattern", "rank", "sparsity"],
+    ids=["pattern", "rank", "sparsity", "samples"],
 )
 def test_a_setting_that_does_not_fit_the_model_names_its_method(methods, key):
     found = problems(methods)
