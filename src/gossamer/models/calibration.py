@@ -46,10 +46,12 @@ def pattern_problems(pattern: str) -> list[str]:
 
 
 def sample_problems(samples: int, data: Any) -> list[str]:
-    """A line if so many rows cannot be had."""
-    rows = data.info.rows.get("train") if data is not None else None
+    """A line if so many rows cannot be had. How many windows there are is only known once the
+    documents of language data are tokenised; then `streaming.enter` says it."""
     if samples < 1:
         return [f"samples={samples}: at least 1"]
+    known = data is not None and data.info.unit == "rows"
+    rows = data.info.rows.get("train") if known else None
     if rows and samples > rows:
         return [f"samples={samples}: the training split has {rows} rows; type samples={rows}"]
     return []
