@@ -58,7 +58,7 @@ PRESETS = {
         lr=1e-3,
         patterns=("2:4",),
         held_out=12,
-        common=("trainer.accelerator=cpu", "trainer.validation_batches=32"),
+        common=("trainer.accelerator=cpu", "trainer.validation_batches=24"),
         workers=2,
         threads=1,
     ),
