@@ -172,3 +172,18 @@ def test_the_hub_has_what_the_choices_name(choice, tmp_path):
         arguments |= {"documents": 200, "validation_documents": 5}
     data = encoded(HubText(**arguments | {"cache": str(tmp_path), "context": 64}))
     assert data.tokens("train") > 1000
+
+
+def test_training_text_and_what_is_evaluated_may_come_from_two_data_sets(hub):
+    calls = hub(train=documents(0, 30), validation=["b", "bb"], test=["c", "d"]).calls
+    data = HubText(
+        "allenai/c4", "en", join=None, evaluation_hub="Salesforce/wikitext",
+        evaluation_subset="wikitext-2-raw-v1", evaluation_join="\n\n", context=16,
+    )  # fmt: skip
+    assert data.info.rows == {"train": 30, "validation": 1, "test": 1}
+    assert list(data.splits["test"]) == ["c\n\nd"]
+    assert "validation and test are those of wikitext/wikitext-2-raw-v1" in data.info.notes
+    assert [call[:2] for call in calls] == [
+        ("allenai/c4", "en"),
+        ("Salesforce/wikitext", "wikitext-2-raw-v1"),
+    ]

@@ -39,6 +39,8 @@ class HubText(Corpus):
         documents: rows that are read of the training split; None: all.
         validation_documents: rows that are read of each other split, and the most that are carved
             out of training; None: all.
+        evaluation_hub, evaluation_subset, evaluation_join: another data set of the hub, whose
+            validation and test splits are used in place of this one's.
         context, stride, batch_size, workers, limit, held_out, cache: as in `Corpus`.
     """
 
@@ -53,6 +55,9 @@ class HubText(Corpus):
         stream: bool = False,
         documents: int | None = None,
         validation_documents: int | None = None,
+        evaluation_hub: str | None = None,
+        evaluation_subset: str | None = None,
+        evaluation_join: str | None = None,
         context: int = 2048,
         stride: int | None = None,
         batch_size: int = 8,
@@ -82,6 +87,11 @@ class HubText(Corpus):
         self.path, self.text, self.join, self.stream = path, text, join, stream
         self.most = {split: validation_documents for split in SPLITS} | {"train": documents}
         self.carved = validation_documents
+        self.other: HubText | None = None
+        if evaluation_hub is not None:
+            self.other = HubText(
+                evaluation_hub, evaluation_subset, join=evaluation_join, context=context, cache=cache
+            )
 
     def read(self) -> tuple[dict[str, Documents], list[str]]:
         columns = self._folder(self.path) if self.path is not None else self._hub()
@@ -90,9 +100,14 @@ class HubText(Corpus):
             for split in columns
             if self.most[split] is not None
         ]
-        return {
-            split: Documents.of(joined(texts, self.join)) for split, texts in columns.items()
-        }, notes
+        if self.other is not None:
+            columns = {"train": columns["train"]}
+        splits = {split: Documents.of(joined(texts, self.join)) for split, texts in columns.items()}
+        if self.other is not None:
+            others, _ = self.other.read()
+            splits |= {split: one for split, one in others.items() if split != "train"}
+            notes.append(f"validation and test are those of {self.other.name}")
+        return splits, notes
 
     def _folder(self, path: str) -> dict[str, Iterable[str]]:
         files = split_files(path)
