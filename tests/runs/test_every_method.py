@@ -28,6 +28,9 @@ RUNS = {
         "compression.dsee.neurons=0.5",
         "compression.dsee.structure_score=gates",
     ),
+    "cast": ("compression=cast", "compression.cast.decay=null"),
+    "sr_ste": ("compression=sr_ste",),
+    "ast": ("compression=ast",),
     "lora, then magnitude": ("compression=[lora,magnitude]",),
 }
 STAGES = {
@@ -36,6 +39,9 @@ STAGES = {
     "magnitude": ["magnitude.prune", "magnitude.train"],
     "dsee": ["dsee.support", "dsee.tune", "dsee.prune", "dsee.recover"],
     "dsee, structured": ["dsee.support", "dsee.tune", "dsee.prune", "dsee.recover"],
+    "cast": ["cast.train", "cast.prune"],
+    "sr_ste": ["sr_ste.mask", "sr_ste.train", "sr_ste.prune"],
+    "ast": ["ast.mask", "ast.train", "ast.prune"],
     "lora, then magnitude": ["lora.init", "lora.train", "magnitude.prune", "magnitude.train"],
 }
 every_run = pytest.mark.parametrize("name", RUNS)
