@@ -4,7 +4,8 @@
     python benchmarks/cast.py --data FOLDER --preset gpu    llama_small, 2:4 and 1:4
 
 FOLDER holds `public_domain_books` (train, validation and test as parquet). The base is one run;
-every arm starts from its exported model. Each arm's learning rate is the best of ½, 1 and 2 times
+every arm starts from its exported model; one-shot arms prune it as it is, the others have as many
+steps each. Each arm's learning rate is the best of ½, 1 and 2 times
 the preset's, by validation loss with the first seed. Every arm is an ordinary run: started again,
 the script skips what is done and resumes what was cut. Writes benchmarks/results/cast-PRESET.json
 and the tables of docs/methods/cast.md.
@@ -51,14 +52,14 @@ PRESETS = {
     "cpu": Preset(
         model="llama_tiny",
         context=64,
-        batch_size=16,
-        base_steps=1500,
+        batch_size=8,
+        base_steps=6000,
         base_lr=2e-3,
-        steps=160,
-        lr=1e-3,
+        steps=300,
+        lr=5e-4,
         patterns=("2:4",),
         held_out=12,
-        common=("trainer.accelerator=cpu", "trainer.validation_batches=24"),
+        common=("trainer.accelerator=cpu", "trainer.validation_batches=48"),
         workers=2,
         threads=1,
     ),
@@ -164,7 +165,8 @@ def compared(bench: Bench, base: Path, pattern: str, seeds: Sequence[int]) -> di
     with ThreadPoolExecutor(preset.workers) as pool:
 
         def submit(name: str, seed: int, lr: float, share: float = 1.0) -> Any:
-            return pool.submit(bench.run, base, todo[name], seed, lr, round(share * preset.steps))
+            steps = round(share * preset.steps) if name in trained else 0
+            return pool.submit(bench.run, base, todo[name], seed, lr, steps)
 
         tuning = {
             (name, factor): submit(name, seeds[0], factor * preset.lr)

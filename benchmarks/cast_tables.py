@@ -38,7 +38,7 @@ def summarise(name: str, lr: float, paths: Sequence[Path], dense: Sequence[Path]
         "test": interval(test),
         "perplexity": math.exp(interval(test)["mean"]),
         "gap": interval(gaps),
-        "unspent": members[0]["budget"]["unspent"],
+        "steps": members[0]["budget"]["steps"],
         "records": [member["id"] for member in members],
     }
     stages = [member["stages"] for member in members]
@@ -56,7 +56,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     head.append("loss added by the final pruning")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
-        trained = not row["unspent"]
+        trained = row["steps"] > 0
         cells = [
             row["arm"],
             f"{row['lr']:g}" if trained else "",

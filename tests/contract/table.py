@@ -15,15 +15,17 @@ from torch import nn
 
 from gossamer import plan, targets
 from gossamer.compression.dsee import SideBranchLinear
+from gossamer.data.documents import Documents
+from gossamer.data.lm import Corpus
 from gossamer.data.splits import Split
 from gossamer.data.text import TextClassification
 from gossamer.dense import Dense
 from gossamer.execution import execute
 from gossamer.journal import Journal
-from gossamer.models.bert import Bert
 from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
+from gossamer.tasks.language_modeling import LanguageModeling
 
 CONF = Path(__file__).parents[2] / "conf"
 NODE = {
@@ -31,6 +33,16 @@ NODE = {
     "source": None,
     "weights": "init",
     "vocabulary": 120,
+    "layers": 2,
+    "width": 32,
+    "heads": 4,
+    "neurons": 48,
+}
+LLAMA = {
+    "_target_": "gossamer.models.llama.Llama",
+    "source": None,
+    "weights": "init",
+    "vocabulary": 300,
     "layers": 2,
     "width": 32,
     "heads": 4,
@@ -46,6 +58,7 @@ class Row:
     freezes: bool = False  # some parameters do not train in its trained stages
     tampered: tuple[str, ...] = ()  # what its own verify must find, see tampering.py
     modules: tuple[type[nn.Module], ...] = ()  # that it may leave beside those of a dense model
+    language: bool = False  # a causal language model instead of a classifier
 
 
 STRUCTURED = {"sparsity": 0.0, "heads": 0.25, "neurons": 0.4}
@@ -114,6 +127,18 @@ ROWS = {
         modules=(SideBranchLinear,),
     ),
 }
+ON_LLAMA: dict[str, dict[str, Any]] = {
+    "wanda": {"samples": 10},
+    "sparsegpt": {"samples": 10},
+    "fixed_mask": {"score": "wanda", "samples": 10},
+    "sr_ste": {},
+    "ast": {},
+    "cast": {"decay": None},
+}
+ROWS |= {"none on LLaMA": Row({}, language=True)} | {
+    f"{name} on LLaMA": Row({name: settings}, tampered=("zero filled",), language=True)
+    for name, settings in ON_LLAMA.items()
+}
 COMPRESSED = [name for name, row in ROWS.items() if row.methods]
 
 
@@ -140,6 +165,26 @@ class Words(TextClassification):
         return splits, ("a", "b", "c"), []
 
 
+class Lines(Corpus):
+    """Sixty short documents of a made-up language, in memory."""
+
+    name = "lines"
+
+    def __init__(self) -> None:
+        super().__init__(context=16, batch_size=8)
+
+    def read(self):
+        draw = torch.Generator().manual_seed(derive(0, "lines"))
+        lines = [
+            f"{split} {row}: " + " ".join(f"{a}+{b}={a + b}" for a, b in pairs)
+            for split, rows in (("train", 40), ("validation", 10), ("test", 10))
+            for row in range(rows)
+            for pairs in [torch.randint(20, (6, 2), generator=draw).tolist()]
+        ]
+        cut = {"train": lines[:40], "validation": lines[40:50], "test": lines[50:]}
+        return {split: Documents.of(texts) for split, texts in cut.items()}, []
+
+
 def methods(row: Row) -> dict[str, Any]:
     """Fresh method objects, as a fresh process would build them from the configuration."""
     built = {}
@@ -151,14 +196,14 @@ def methods(row: Row) -> dict[str, Any]:
 
 
 def experiment(row: Row, seed: int = 3) -> Experiment:
-    """Fresh objects for one run: a 2-layer BERT, 32 wide, on the words."""
+    """Fresh objects for one run: a 2-layer BERT, 32 wide, on the words; or a LLaMA on the lines."""
     training = Training(
         base_steps=4, steps=8, lr=1e-3, checkpoint_every=3, accelerator="cpu", progress=False
     )
-    builder = Bert(**{key: value for key, value in NODE.items() if key != "_target_"})
-    made = Experiment(
-        builder, Classification(), Words(), training, seed, methods(row), {"model": NODE}
-    )
+    node = LLAMA if row.language else NODE
+    task, data = (LanguageModeling(), Lines()) if row.language else (Classification(), Words())
+    builder = targets.build(node)
+    made = Experiment(builder, task, data, training, seed, methods(row), {"model": node})
     made.data.load()
     made.open()
     return made
@@ -181,7 +226,7 @@ def run(made: Experiment, outputs: Path, journal: Path) -> tuple[nn.Module, list
 
 @torch.no_grad()
 def logits(made: Experiment, model: nn.Module) -> torch.Tensor:
-    """(12, 3) of the test split, in eval mode."""
+    """Of the test split, in eval mode: (12, 3), or (windows, 16, 300)."""
     model.eval()
     return torch.cat([made.task.forward(model, b)["logits"] for b in made.data.batches("test")])
 

@@ -18,7 +18,7 @@ from gossamer.journal import Journal
 from gossamer.models.parts import body_linears
 from gossamer.stages import Experiment, Watch
 from tests.contract import table
-from tests.contract.table import COMPRESSED, CONF, NODE, ROWS, draws, experiment, logits, same
+from tests.contract.table import COMPRESSED, CONF, ROWS, draws, experiment, logits, same
 from tests.contract.tampering import TAMPERINGS
 from tests.contract.watching import Seen, watch
 
@@ -91,7 +91,7 @@ def export(made: Experiment, model: nn.Module, folder: Path) -> None:
     bundle.save(
         model,
         folder,
-        builder=NODE,
+        builder=made.nodes["model"],
         info=made.data.info,
         tokenizer=made.tokenizer,
         facts=[fact for method in made.methods.values() for fact in method.ledger(model)],
@@ -177,7 +177,7 @@ def test_the_run_spends_its_steps_and_every_stage_says_what_it_did(name, whole):
     assert budget.total + budget.unspent == training.base_steps + training.steps
     assert sum(row["steps"] for row in done.rows) == (budget.steps if done.made.methods else 0)
     for row in done.rows:
-        assert set(row["quality_after"]) == {"accuracy", "macro_f1", "loss"}
+        assert set(row["quality_after"]) == {*done.made.data.info.metrics, "loss"}
         assert (row["trainable_parameters"] > 0) == (row["steps"] > 0)
     for before, after in zip(done.rows, done.rows[1:], strict=False):
         assert before["quality_after"] == after["quality_before"]
