@@ -115,6 +115,29 @@ def test_a_streamed_model_is_pruned_and_evaluated_like_a_whole_one(finished_lang
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
+def test_zero_shot_tasks_are_asked_of_the_model_and_its_twin(finished_language, shared, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [
+        {"context": f"def f{n}(x):", "choices": ["return x", "import os"], "label": n % 2}
+        for n in range(8)
+    ]
+    for task, split in (("piqa", "validation"), ("arc_easy", "test")):
+        (tmp_path / task).mkdir()
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / task / f"{split}.parquet")
+    asked = ("eval.zero_shot=[piqa,arc_easy]", f"eval.folder={tmp_path}", "eval.limit=6")
+    ended = command(*LANGUAGE, *RUNS["wanda"], *asked, cwd=shared)
+    assert ended.status == 0, ended.err
+    (line,) = [one for one in ended.out.splitlines() if one.startswith("record ")]
+    quality = record((shared / line.split(maxsplit=1)[1]).parent)["quality"]
+    for side in ("dense", "compressed"):
+        figures = {n: v for n, v in quality[side].items() if n.startswith("zero_shot/")}
+        assert figures.keys() == {"zero_shot/piqa", "zero_shot/arc_easy", "zero_shot/mean"}
+        assert all(0 <= value <= 1 for value in figures.values())
+    assert "zero_shot/piqa" in ended.out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -125,6 +148,7 @@ def test_a_streamed_model_is_pruned_and_evaluated_like_a_whole_one(finished_lang
         (("compression=sparsegpt", "model.stream=true"), "trainer.base_steps=0"),
         (("compression=cast", "dataset=docstrings"), "model: takes language"),
         (("model=minilm",), "model: takes text"),
+        (("eval.zero_shot=[hellaswg]",), "hellaswag"),
     ],
 )
 def test_what_cannot_work_is_said_before_a_weight_is_allocated(words, told, tmp_path):
