@@ -164,6 +164,11 @@ def problems(experiment: Experiment) -> list[str]:
         money = budget(experiment)
     except ConfigError as error:
         return [*found, *error.problems]
+    if getattr(model, "stream", False) and experiment.zero_shot is not None:
+        found.append(
+            "eval.zero_shot: needs the whole model on the device; type eval.zero_shot=[] or "
+            "model.stream=false"
+        )
     if money.total and getattr(model, "stream", False):
         found.append(
             "model.stream=true: cannot be trained, and this run trains; type model.stream=false, "

@@ -149,6 +149,7 @@ def test_zero_shot_tasks_are_asked_of_the_model_and_its_twin(finished_language, 
         (("compression=cast", "dataset=docstrings"), "model: takes language"),
         (("model=minilm",), "model: takes text"),
         (("eval.zero_shot=[hellaswg]",), "hellaswag"),
+        (("eval.zero_shot=[piqa]", "model.stream=true"), "needs the whole model on the device"),
     ],
 )
 def test_what_cannot_work_is_said_before_a_weight_is_allocated(words, told, tmp_path):

@@ -90,7 +90,11 @@ class HubText(Corpus):
         self.other: HubText | None = None
         if evaluation_hub is not None:
             self.other = HubText(
-                evaluation_hub, evaluation_subset, join=evaluation_join, context=context, cache=cache
+                evaluation_hub,
+                evaluation_subset,
+                join=evaluation_join,
+                context=context,
+                cache=cache,
             )
 
     def read(self) -> tuple[dict[str, Documents], list[str]]:
