@@ -90,6 +90,14 @@ def test_a_streamed_model_has_the_same_figures(corpus):
     assert TASK.evaluate(drawn(stream=True), data, "test") == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_streamed_model_sees_the_first_batches_that_are_asked_for(corpus):
+    from gossamer.stages import _First
+
+    few = _First(corpus(16, 8), 2)
+    expected = TASK.evaluate(drawn(), few, "test")
+    assert TASK.evaluate(drawn(stream=True), few, "test") == pytest.approx(expected, rel=1e-5)
+
+
 def test_rows_are_the_windows_and_their_tokens_add_up_to_the_loss(corpus):
     data, rows = corpus(16, 8), {}
     seen = TASK.evaluate(drawn(), data, "test", rows=rows)

@@ -104,10 +104,10 @@ class LanguageModeling:
         self, model: nn.Module, batches: Any, device: str | torch.device
     ) -> Iterator[tuple[Batch, Tensor]]:
         """(batch, logits (B, T, V)), on `device`."""
+        streamed: Iterator[Any] | None = None
         if getattr(model, "stream", False):  # all batches through one block, then the next
+            batches = list(batches)
             streamed = streaming.outputs(model, batches, device)
-        else:
-            streamed = None
         for batch in batches:
             batch = {name: value.to(device) for name, value in batch.items()}
             yield batch, next(streamed).logits if streamed else self.forward(model, batch)["logits"]
