@@ -5,8 +5,8 @@
 
 FOLDER holds `public_domain_books` (train, validation and test as parquet). The base is one run;
 every arm starts from its exported model; one-shot arms prune it as it is, the others have as many
-steps each. Each arm's learning rate is the best of ½, 1 and 2 times
-the preset's, by validation loss with the first seed. Every arm is an ordinary run: started again,
+steps each. Each arm's learning rate is the best of ½, 1 and 2 times the preset's, by validation
+loss with the first seed, and halved further while the smallest is the best. Every arm is an ordinary run: started again,
 the script skips what is done and resumes what was cut. Writes benchmarks/results/cast-PRESET.json
 and the tables of docs/methods/cast.md.
 """
@@ -29,6 +29,7 @@ from gossamer.records import record as records
 PAGE = ROOT / "docs" / "methods" / "cast.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FACTORS = (0.5, 1.0, 2.0)  # of the preset's learning rate
+LEAST = 1 / 16  # … and what it is halved to, at most, where the smallest is the best
 BUDGETS = (0.25, 0.5)  # shares of the steps at which CAST's gap is looked at besides
 
 
@@ -158,6 +159,10 @@ def arms(pattern: str) -> dict[str, list[str]]:
     }
 
 
+def best_factor(losses: dict[tuple[str, float], float], name: str) -> float:
+    return min((loss, factor) for (arm, factor), loss in losses.items() if arm == name)[1]
+
+
 def compared(bench: Bench, base: Path, pattern: str, seeds: Sequence[int]) -> dict[str, Any]:
     """All arms of one pattern, tuned, and CAST at smaller budgets."""
     preset, todo = bench.preset, arms(pattern)
@@ -174,11 +179,16 @@ def compared(bench: Bench, base: Path, pattern: str, seeds: Sequence[int]) -> di
             for factor in (FACTORS if name in trained else (1.0,))
         }
         losses = {key: validation_loss(made.result()) for key, made in tuning.items()}
-        best = {
-            name: preset.lr
-            * min((f for n, f in losses if n == name), key=lambda f: losses[name, f])
-            for name in todo
-        }
+        best = {name: best_factor(losses, name) for name in todo}
+        while lowest := [
+            name for name in trained if best[name] == min(f for n, f in losses if n == name) > LEAST
+        ]:
+            halved = {
+                (n, best[n] / 2): submit(n, seeds[0], best[n] / 2 * preset.lr) for n in lowest
+            }
+            losses |= {key: validation_loss(made.result()) for key, made in halved.items()}
+            best = {name: best_factor(losses, name) for name in todo}
+        best = {name: factor * preset.lr for name, factor in best.items()}
         waiting = {
             (name, seed): submit(name, seed, best[name])
             for seed in seeds
@@ -236,7 +246,8 @@ def main() -> None:
         f"base of {preset.base_steps} steps on public-domain books (test loss {as_is['loss']:.4f}, "
         f"perplexity {as_is['perplexity']:.2f}: dense as it is); each arm {preset.steps} steps of "
         f"{tokens:,} tokens more, cosine schedule, learning rate the best of ½, 1 and 2 × "
-        f"{preset.lr:g} on validation with the first seed; {len(args.seeds)} seeds, mean ± 95% "
+        f"{preset.lr:g} on validation with the first seed, halved further while the smallest is the "
+        f"best; {len(args.seeds)} seeds, mean ± 95% "
         f"interval; losses in nats per token. {one['device']}, {threads}, torch "
         f"{one['versions']['torch']}, {date.today().isoformat()}."
     )

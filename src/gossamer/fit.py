@@ -146,6 +146,32 @@ class StageModule(pl.LightningModule):
             group["lr"] = group["peak_lr"] * factor
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The last part's loss, for Lightning to go backward from; earlier parts have been."""
+        rows = len(next(iter(batch.values())))
+        parts = min(self.fit.training.accumulate, rows)
+        if parts > 1:  # Lightning would do so between here and its own way back
+            self.optimizers(use_pl_optimizer=False).zero_grad()
+        total: Tensor | None = None
+        for part in range(parts):
+            first, end = part * rows // parts, (part + 1) * rows // parts
+            piece = {name: value[first:end] for name, value in batch.items()}
+            values = self._losses(piece) * ((end - first) / rows)
+            total = values.detach() if total is None else total + values.detach()
+            if part < parts - 1:
+                with torch.autocast(values.device.type, enabled=False):
+                    self.trainer.strategy.backward(values[0], None)
+        assert total is not None
+        self.values = total
+        if total.device.type == "cpu":  # elsewhere looking at the value would wait for the device
+            self._finite_losses()
+        return values[0]
+
+    def optimizer_zero_grad(self, epoch: int, index: int, optimizer: torch.optim.Optimizer) -> None:
+        if self.fit.training.accumulate == 1:
+            optimizer.zero_grad()
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """(1 + terms,) The loss of some rows, and the terms that it is the sum of."""
         fit = self.fit
         output: Output = fit.task.forward(self.model, batch)
         if fit.stage.capture:
@@ -162,10 +188,7 @@ class StageModule(pl.LightningModule):
         values = [term.float() for term in terms.values()]
         loss = torch.stack(values).sum()
         self.names = ["loss", *terms]
-        self.values = torch.stack([loss, *values]).detach()
-        if loss.device.type == "cpu":  # elsewhere looking at the value would wait for the device
-            self._finite_losses()
-        return loss
+        return torch.stack([loss, *values])
 
     def _finite_losses(self) -> dict[str, float]:
         """The loss and its terms, of the global batch. Raises StageError if the loss is not

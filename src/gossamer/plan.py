@@ -185,6 +185,12 @@ def device_problems(experiment: Experiment) -> list[str]:
     started = crew.appointed()
     if devices < 1:
         return [f"trainer.devices={devices}: at least 1"]
+    each = data.info.batch(data.batch_size) // devices
+    if training.accumulate < 1 or training.accumulate > max(1, each):
+        return [
+            f"trainer.accumulate={training.accumulate}: a device has {each} rows of a batch to "
+            f"share out; type trainer.accumulate={min(max(1, training.accumulate), max(1, each))}"
+        ]
     if started not in (1, devices):
         return [
             f"trainer.devices={devices}: this process is one of {started} that a launcher "

@@ -25,6 +25,7 @@ class Training:
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: float = 0.0  # share of a stage's steps
     clip: float | None = 1.0  # gradient norm
+    accumulate: int = 1  # parts that a device computes its rows of a batch in, one after another
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1  # of trained stages, all machines together; a process for each

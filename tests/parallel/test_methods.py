@@ -70,6 +70,16 @@ def test_two_processes_end_where_one_does(name, strategy, alone, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_process_may_compute_its_rows_in_parts(strategy, alone, tmp_path):
+    """Ways back that come before the last one must neither be lost nor be sent twice."""
+    made = row("cast", devices=2, strategy=strategy, accumulate=2)
+    model, _ = table.run(made, tmp_path / "outputs", tmp_path / "journal")
+    for key, tensor in alone("cast")[0].items():
+        assert torch.allclose(model.state_dict()[key], tensor, rtol=0, atol=WEIGHTS), key
+        assert torch.equal(model.state_dict()[key] == 0, tensor == 0), key
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_gradients_are_means_over_the_global_batch(strategy, tmp_path):
     """By an optimizer that is not indifferent to their size, with a teacher, its own state, logged
     losses, and zeros that the engine holds in the next method's stage."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from gossamer import crew, plan
 from gossamer.data.order import TrainingOrder
@@ -23,13 +24,22 @@ def problem(**changes) -> str:
     [
         ({"devices": 0}, "trainer.devices=0: at least 1"),
         ({"devices": 3}, "dataset.batch_size=8: is shared by 3 devices; type dataset.batch_size=6"),
+        ({"accumulate": 9}, "trainer.accumulate=9: a device has 8 rows of a batch to share out"),
+        ({"accumulate": 0}, "trainer.accumulate=0: a device has 8 rows of a batch to share out"),
         ({"strategy": "fsdp"}, "trainer.strategy=fsdp: shards over several devices"),
         (
             {"devices": 2, "strategy": "fsdp", "precision": "16-mixed"},
             "trainer.precision=16-mixed: not with trainer=fsdp; use bf16-mixed",
         ),
     ],
-    ids=["none", "a batch that cannot be shared", "fsdp alone", "fsdp in float16"],
+    ids=[
+        "none",
+        "a batch that cannot be shared",
+        "nine parts",
+        "no part",
+        "fsdp alone",
+        "fsdp in float16",
+    ],
 )
 def test_what_does_not_fit_several_devices_is_one_line(changes, expected):
     assert problem(**changes).startswith(expected)
@@ -77,8 +87,9 @@ def test_a_launcher_that_started_another_number_of_processes_is_refused(monkeypa
 def test_the_plan_says_how_a_batch_is_shared():
     made = row("none", devices=2)
     assert plan._devices_line(made) == "2 (ddp), 4 of the 8 rows of a batch on each"
-    whole = plan._memory_line(2**20, {}, made.training)
-    half = plan._memory_line(2**20, {}, replace(made.training, strategy="fsdp"))
+    model = nn.Linear(2**10, 2**10, bias=False, device="meta")
+    whole = plan._memory_line(model, {}, made.training)
+    half = plan._memory_line(model, {}, replace(made.training, strategy="fsdp"))
     assert whole.startswith("16 MiB on each device") and half.startswith("8 MiB on each device")
 
 
