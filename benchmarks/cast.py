@@ -6,9 +6,9 @@
 FOLDER holds `public_domain_books` (train, validation and test as parquet). The base is one run;
 every arm starts from its exported model; one-shot arms prune it as it is, the others have as many
 steps each. Each arm's learning rate is the best of ½, 1 and 2 times the preset's, by validation
-loss with the first seed, and halved further while the smallest is the best. Every arm is an ordinary run: started again,
-the script skips what is done and resumes what was cut. Writes benchmarks/results/cast-PRESET.json
-and the tables of docs/methods/cast.md.
+loss with the first seed, and halved further while the smallest is the best. Every arm is an
+ordinary run: started again, the script skips what is done and resumes what was cut. Writes
+benchmarks/results/cast-PRESET.json and the tables of docs/methods/cast.md.
 """
 
 import argparse
@@ -246,9 +246,8 @@ def main() -> None:
         f"base of {preset.base_steps} steps on public-domain books (test loss {as_is['loss']:.4f}, "
         f"perplexity {as_is['perplexity']:.2f}: dense as it is); each arm {preset.steps} steps of "
         f"{tokens:,} tokens more, cosine schedule, learning rate the best of ½, 1 and 2 × "
-        f"{preset.lr:g} on validation with the first seed, halved further while the smallest is the "
-        f"best; {len(args.seeds)} seeds, mean ± 95% "
-        f"interval; losses in nats per token. {one['device']}, {threads}, torch "
+        f"{preset.lr:g} on validation with the first seed, halved further while the smallest is "
+        f"the best; {len(args.seeds)} seeds, mean ± 95% interval; losses in nats per token. {one['device']}, {threads}, torch "
         f"{one['versions']['torch']}, {date.today().isoformat()}."
     )
     told = {
