@@ -247,8 +247,8 @@ def main() -> None:
         f"perplexity {as_is['perplexity']:.2f}: dense as it is); each arm {preset.steps} steps of "
         f"{tokens:,} tokens more, cosine schedule, learning rate the best of ½, 1 and 2 × "
         f"{preset.lr:g} on validation with the first seed, halved further while the smallest is "
-        f"the best; {len(args.seeds)} seeds, mean ± 95% interval; losses in nats per token. {one['device']}, {threads}, torch "
-        f"{one['versions']['torch']}, {date.today().isoformat()}."
+        f"the best; {len(args.seeds)} seeds, mean ± 95% interval; losses in nats per token. "
+        f"{one['device']}, {threads}, torch {one['versions']['torch']}, {date.today().isoformat()}."
     )
     told = {
         "preset": args.preset,
