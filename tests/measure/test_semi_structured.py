@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gossamer.contract import Fact
-from gossamer.measure import runtimes, semi_structured
+from gossamer.measure import memory, runtimes, semi_structured
 from gossamer.sparsity.patterns import parse
 
 
@@ -63,6 +63,18 @@ def test_where_a_model_cannot_be_measured_the_entry_says_why(monkeypatch):
     monkeypatch.setattr(runtimes, "MANY", 10)
     (entry,) = runtimes.timed(Pair(), Pair(), {"one": {}}, [], "cpu", alone=False)
     assert "gossamer bench RUN --device cpu" in entry["skipped"]
+
+
+def test_a_packed_weight_counts_the_bytes_of_its_parts():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    layer = nn.Linear(4, 8, bias=False)
+    dense = memory.model_bytes(layer)
+    parts = TwoTensor(torch.zeros(8, 4, dtype=torch.half), torch.zeros(8, 4, dtype=torch.half))
+    layer.weight = nn.Parameter(parts, requires_grad=False)
+    assert memory.model_bytes(layer) == 2 * 64 and dense == 128
+    meta = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 2, bias=False)).to("meta")
+    assert memory.model_bytes(meta) == 128 + 64
 
 
 @pytest.mark.gpu

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): sets VmHWM to the current resident set
@@ -17,8 +18,18 @@ RESET_PEAK = "5"  # proc(5): sets VmHWM to the current resident set
 
 def model_bytes(model: nn.Module) -> int:
     """Bytes of all parameters and buffers, each storage once; also on the meta device."""
-    storages = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
+    plain = (p for t in (*model.parameters(), *model.buffers()) for p in _plain(t))
+    storages = [tensor.untyped_storage() for tensor in plain]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def _plain(tensor: Tensor) -> Iterator[Tensor]:
+    """What a tensor is made of: itself, or the parts of one that is packed (2:4, sharded)."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _plain(getattr(tensor, name))
 
 
 def peak(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int | None, str | None]:
