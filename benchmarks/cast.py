@@ -152,7 +152,7 @@ def arms(pattern: str) -> dict[str, list[str]]:
         "SparseGPT": method("sparsegpt", zeros),
         "fixed mask": method("fixed_mask", zeros),
         "SR-STE": method("sr_ste", zeros),
-        "AST": method("ast", zeros),
+        "AST": method("ast"),
         "AdamS": method("cast", *cast, "scales=0", "distill=0"),
         "AdamS + A": method("cast", *cast, "distill=0"),
         "CAST": method("cast", *cast),
