@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "predictions.safetensors"
-KINDS = (
+KINDS = (("prediction", "label", "loss"), ("tokens", "loss"))  # in a file
     ("label", "prediction", "loss"),
     ("tokens", "loss"),
 )  # the first is the data's, not a model's
