@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "predictions.safetensors"
-KINDS = (("prediction", "label", "loss"), ("tokens", "loss"))  # in a file
-    ("label", "prediction", "loss"),
-    ("tokens", "loss"),
-)  # the first is the data's, not a model's
+KINDS = (("prediction", "label", "loss"), ("tokens", "loss"))  # what a file has of each row
 
 
 def write(path: str | Path, rows: Mapping[str, Tensor], data: str) -> None:
