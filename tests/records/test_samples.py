@@ -199,7 +199,7 @@ def test_only_so_many_files_are_in_memory_and_the_baselines_are_read_once(
     for method in ("none", *(f"method{n}" for n in range(10))):
         put(tmp_path, method, 1, guesses(0.8, 1))
     asked = Asked(samples=True, baseline=("compression=none",))
-    monkeypatch.setattr(samples, "predictions", SimpleNamespace(read=read))
+    monkeypatch.setattr(samples, "predictions", SimpleNamespace(read=read, truth=predictions.truth))
     table, notes = compared(skim([tmp_path]), asked)
     assert sum(bool(row["samples"]) for row in table) == 10 and notes == []
     assert len(names) == len(set(names)) == 11 and most <= 4 + 2  # two are in hand
