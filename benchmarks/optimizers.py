@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import yaml
 from overhead import STEPS, Clocked
+from running import RESULTS, ROOT
 
 from gossamer import fit, plan, targets
 from gossamer.contract import Stage
@@ -32,7 +33,6 @@ from gossamer.run import prepare_torch
 from gossamer.sparsity.adams import AdamS
 from gossamer.stages import Experiment
 
-ROOT = Path(__file__).parent.parent
 TURN = 10  # steps: the period of the masks
 # body matrices of the models: (out, in) -> how many; the rest of a model is not in Θ
 SHAPES = {
@@ -187,9 +187,7 @@ def main() -> None:
         "date": date.today().isoformat(),
     }
     print(json.dumps(result, indent=1))
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"optimizers-{args.device}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"optimizers-{args.device}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ evaluates, writes and logs. A file that the driver wrote is read by all of them.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.contract import Batch, Output, Stage, Teacher
-from gossamer.errors import ConfigError, StageError
+from gossamer.errors import StageError
 from gossamer.interruption import interruption
 from gossamer.journal import load_tensors, save_tensors
-from gossamer.ranks import ALONE, Ranks, differing, load_optimizer, local, sharded, trainer
+from gossamer.models.capture import captured
+from gossamer.ranks import ALONE, Ranks, differing, load_optimizer, sharded, trainer
 from gossamer.seeds import generator_states, seed_everything, set_generator_states
-from gossamer.sparsity.masks import hold, laid_out
+from gossamer.sparsity.masks import hold, laid_out, local
+from gossamer.stages import schedule_factor
 
 
 @dataclass
@@ -56,37 +57,6 @@ class Fit:
     def sharded(self) -> bool:
         """Has every rank a part of each parameter only?"""
         return self.ranks.size > 1 and self.training.strategy == "fsdp"
-
-
-def schedule_factor(kind: str, step: int, steps: int, warmup: float) -> float:
-    """The learning rate of step `step` (from 0) of `steps`, as a share of the peak."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    left = (steps - step) / max(1, steps - rising)
-    if kind == "linear":
-        return left
-    if kind == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (1 - left)))
-    if kind == "constant":
-        return 1.0
-    raise ConfigError(f"schedule={kind}: unknown; accepted: constant, linear, cosine")
-
-
-@contextmanager
-def captured(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The latest output of each named module, by name, while the block lasts."""
-    features: dict[str, Any] = {}
-
-    def keep(name: str):
-        return lambda module, args, output: features.__setitem__(name, output)
-
-    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
-    try:
-        yield features
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class StageModule(pl.LightningModule):

@@ -99,11 +99,6 @@ def sharded(tensors: dict[str, Tensor]) -> list[str]:
     return [name for name, tensor in tensors.items() if isinstance(tensor, DTensor)]
 
 
-def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that is on this rank: all of it, unless it is sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Load an optimizer's state that `Ranks.whole` put together: what is shaped like its parameter
     is laid out like it."""

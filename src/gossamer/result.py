@@ -138,13 +138,13 @@ def _ledgers(
     workloads = experiment.task.workloads(experiment.data)
     first = next(iter(workloads))
     merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
-    facts_left = [fact for _, fact in merged.values()]
+    last_facts = [fact for _, fact in merged.values()]
     trained = max((row["trainable_parameters"] for row in rows), default=None)
     return {
         "size": size.size(
             loaded,
             twin,
-            facts_left,
+            last_facts,
             trainable=size.parameters(twin) if trained is None else trained,
             directory=run.directory / "export",
             dense_directory=run.twin.directory / "export",
@@ -156,7 +156,7 @@ def _ledgers(
             entry
             for kind in dict.fromkeys(["cpu", device.type])
             for entry in runtimes.timed(
-                twin, loaded, workloads, facts_left, kind, alone=kind == device.type
+                twin, loaded, workloads, last_facts, kind, alone=kind == device.type
             )
         ],
         "layers": [

@@ -1,5 +1,6 @@
 """What a run is made of, and the stages that it goes through."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -50,6 +51,21 @@ class Training:
                 "use trainer.accelerator=auto or cpu"
             )
         return torch.device("cpu")
+
+
+def schedule_factor(kind: str, step: int, steps: int, warmup: float) -> float:
+    """The learning rate of step `step` (from 0) of `steps`, as a share of the peak."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    left = (steps - step) / max(1, steps - rising)
+    if kind == "linear":
+        return left
+    if kind == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+    if kind == "constant":
+        return 1.0
+    raise ConfigError(f"schedule={kind}: unknown; accepted: constant, linear, cosine")
 
 
 @dataclass

@@ -246,6 +246,7 @@ def test_the_walk_through_shows_the_code_as_it_is():
     files = [
         "src/gossamer/compression/magnitude.py",
         "src/gossamer/models/sparse_body.py",
+        "src/gossamer/models/verbs.py",
         "src/gossamer/sparsity/ledger.py",
         "src/gossamer/sparsity/masks.py",
         "conf/compression/magnitude.yaml",

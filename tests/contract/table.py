@@ -26,6 +26,7 @@ from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
 from gossamer.tasks.language_modeling import LanguageModeling
+from tests.models.decoders import DRAWN
 
 CONF = Path(__file__).parents[2] / "conf"
 NODE = {
@@ -38,16 +39,7 @@ NODE = {
     "heads": 4,
     "neurons": 48,
 }
-LLAMA = {
-    "_target_": "gossamer.models.llama.Llama",
-    "source": None,
-    "weights": "init",
-    "vocabulary": 300,
-    "layers": 2,
-    "width": 32,
-    "heads": 4,
-    "neurons": 48,
-}
+LLAMA = {"_target_": "gossamer.models.llama.Llama", **DRAWN}
 
 
 @dataclass(frozen=True)

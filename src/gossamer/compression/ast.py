@@ -18,8 +18,6 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,15 +27,14 @@ from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Output, Stage, Teacher
 from gossamer.distillation import kl
 from gossamer.models import sparse_body
-from gossamer.models.parts import body_linears
 from gossamer.models.surgery import replace_module
-from gossamer.sparsity import masks
+from gossamer.models.verbs import StraightThrough, retrained
 from gossamer.sparsity.decayed import DecayedAdamW
 from gossamer.sparsity.patterns import parse
 from gossamer.sparsity.straight_through import StraightThroughLinear, figures
 
 
-class Ast(contract.Method):
+class Ast(StraightThrough):
     """Adaptive sparse training.
 
     Args:
@@ -96,31 +93,12 @@ class Ast(contract.Method):
         return problems
 
     def stages(self, training: list[Stage]) -> list[Stage]:
-        masked = [
-            replace(
-                stage,
-                teacher="start" if self.distill else stage.teacher,
-                lr=stage.lr if self.lr is None else self.lr,
-            )
-            if stage.share
-            else stage
-            for stage in training
-        ]
+        masked = retrained(training, self.lr, teacher=self.distill > 0)
         return [Stage("mask", share=0.0), *masked, Stage("prune", share=0.0)]
 
     def prepare(self, model: nn.Module) -> None:
         for path, linear in self.layers(model).items():
             replace_module(model, path, StraightThroughLinear(linear, parse(self.pattern)))
-
-    def apply(
-        self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
-    ) -> Iterator[str]:
-        """ "mask": the first mask, with which the model computes from here on. "prune": what is
-        masked becomes 0, which no output shows."""
-        for path, layer in self.layers(model).items():
-            if path not in done and stage.name in ("mask", "prune"):
-                layer.renew(first=True) if stage.name == "mask" else masks.apply(layer)
-                yield path
 
     def enter(self, stage: Stage, model: nn.Module) -> None:
         """Everything trains. `optimizer` sees names only: which of them are masked."""
@@ -152,20 +130,11 @@ class Ast(contract.Method):
         term = kl(output["logits"], teacher(batch)["logits"], self.temperature)
         return {"kl": self.distill * term}
 
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        if step % self.refresh == 0:
-            for layer in self.layers(model).values():
-                layer.renew()
-
     def monitors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         assert isinstance(optimizer, DecayedAdamW)
         done = optimizer.param_groups[0]["done"]
         rate = optimizer.rate(done - 1)
         return {"decay": rate, **figures(self.layers(model).values())}
-
-    def finalize(self, model: nn.Module) -> None:
-        for path, layer in self.layers(model).items():
-            replace_module(model, path, layer.baked())
 
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         weights = {path: layer.weight for path, layer in self.layers(loaded).items()}
@@ -174,7 +143,3 @@ class Ast(contract.Method):
     def ledger(self, loaded: nn.Module) -> list[Fact]:
         targets = dict.fromkeys(self.layers(loaded), parse(self.pattern).density)
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, Any]:
-        """The layers that become sparse, by path, in execution order."""
-        return body_linears(model, self.roles)

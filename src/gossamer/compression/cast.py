@@ -25,7 +25,6 @@ task trains in several stages, α runs from 0 to 1 in each of them, for each has
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +36,7 @@ from gossamer.distillation import kl
 from gossamer.models import sparse_body
 from gossamer.models.parts import body_linears
 from gossamer.models.surgery import replace_module
+from gossamer.models.verbs import retrained
 from gossamer.sparsity import masks, scores
 from gossamer.sparsity.adams import AdamS
 from gossamer.sparsity.patterns import parse
@@ -119,16 +119,7 @@ class Cast(contract.Method):
         return problems
 
     def stages(self, training: list[Stage]) -> list[Stage]:
-        shrink = [
-            replace(
-                stage,
-                teacher="start" if self.distill else stage.teacher,
-                lr=stage.lr if self.lr is None else self.lr,
-            )
-            if stage.share
-            else stage
-            for stage in training
-        ]
+        shrink = retrained(training, self.lr, teacher=self.distill > 0)
         return [*shrink, Stage("prune", share=0.0)]
 
     def prepare(self, model: nn.Module) -> None:

@@ -16,19 +16,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Stage
 from gossamer.models import calibration, sparse_body
-from gossamer.models.parts import body_linears
+from gossamer.models.verbs import HeldMasks
 from gossamer.sparsity import masks, scores
 from gossamer.sparsity.patterns import keep_top_of_rows, parse
 from gossamer.sparsity.statistics import InputNorm
 
 
-class FixedMask(contract.Method):
+class FixedMask(HeldMasks):
     """Prune once, then retrain with the mask held.
 
     Args:
@@ -72,10 +71,6 @@ class FixedMask(contract.Method):
     def stages(self, training: list[Stage]) -> list[Stage]:
         return sparse_body.pruned_once(training, 1.0, self.lr)
 
-    def prepare(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.attach(layer)
-
     def apply(
         self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
     ) -> Iterator[str]:
@@ -107,14 +102,6 @@ class FixedMask(contract.Method):
         masks.attach(layer, mask)
         masks.apply(layer)
 
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for layer in self.layers(model).values():
-            masks.apply(layer)
-
-    def finalize(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.remove(layer)
-
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         layers, pattern = self.layers(loaded), parse(self.pattern)
         weights = {name: layer.weight for name, layer in layers.items()}
@@ -131,10 +118,6 @@ class FixedMask(contract.Method):
             for name, layer in self.layers(loaded).items()
         }
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The layers to prune, by path, in execution order."""
-        return body_linears(model, self.roles)
 
     def counted(self, layer: nn.Module) -> int:
         """Weights that are compared with one another, unstructured: a row's, or the layer's."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Stage
 from gossamer.models import sparse_body
-from gossamer.models.parts import body_linears
+from gossamer.models.verbs import HeldMasks
 from gossamer.sparsity import distributions, masks, scores
 from gossamer.sparsity.patterns import Pattern, parse
 
@@ -36,7 +36,7 @@ DISTRIBUTIONS: dict[str, distributions.Distribution] = {
 THRESHOLD = "threshold"  # the one unit of the stage: all layers are pruned by one decision
 
 
-class Magnitude(contract.Method):
+class Magnitude(HeldMasks):
     """One-shot magnitude pruning of the body's linear layers.
 
     Args:
@@ -96,10 +96,6 @@ class Magnitude(contract.Method):
         trained = [stage for stage in recovery if stage.share]  # one-shot stages were before
         return [*dense, Stage("prune", share=0.0), *trained]
 
-    def prepare(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.attach(layer)
-
     def apply(
         self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
     ) -> Iterator[str]:
@@ -112,14 +108,6 @@ class Magnitude(contract.Method):
             masks.attach(layer, parse(self.pattern).mask(score, keep[name]))
             masks.apply(layer)
         yield THRESHOLD
-
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for layer in self.layers(model).values():
-            masks.apply(layer)
-
-    def finalize(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.remove(layer)
 
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         pattern = parse(self.pattern)
@@ -140,10 +128,6 @@ class Magnitude(contract.Method):
         layers = self.layers(loaded)
         targets = self.targets({name: layer.weight for name, layer in layers.items()})
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The layers to prune, by path, in execution order."""
-        return body_linears(model, self.roles)
 
     def keep(self, weights: Mapping[str, Tensor]) -> dict[str, int | None]:
         """How many units of each weight are kept; None where the pattern itself says so."""

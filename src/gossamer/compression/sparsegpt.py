@@ -25,14 +25,14 @@ from torch import nn
 from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Stage
 from gossamer.models import calibration, sparse_body
-from gossamer.models.parts import body_linears
+from gossamer.models.verbs import HeldMasks
 from gossamer.sparsity import masks
 from gossamer.sparsity.obs import sparsegpt
 from gossamer.sparsity.patterns import parse
 from gossamer.sparsity.statistics import Hessian
 
 
-class SparseGpt(contract.Method):
+class SparseGpt(HeldMasks):
     """Prune the body's linear layers with the Optimal Brain Surgeon's updates.
 
     Args:
@@ -87,10 +87,6 @@ class SparseGpt(contract.Method):
     def stages(self, training: list[Stage]) -> list[Stage]:
         return sparse_body.pruned_once(training, self.recover, self.lr)
 
-    def prepare(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.attach(layer)
-
     def apply(
         self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
     ) -> Iterator[str]:
@@ -116,14 +112,6 @@ class SparseGpt(contract.Method):
             model, batches, self.samples, self.roles, Hessian, prune, done
         )
 
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for layer in self.layers(model).values():
-            masks.apply(layer)
-
-    def finalize(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.remove(layer)
-
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         layers, pattern = self.layers(loaded), parse(self.pattern)
         weights = {name: layer.weight for name, layer in layers.items()}
@@ -138,10 +126,6 @@ class SparseGpt(contract.Method):
             for name, layer in self.layers(loaded).items()
         }
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The layers to prune, by path, in execution order."""
-        return body_linears(model, self.roles)
 
     def keep(self, layer: nn.Module) -> int:
         """How many weights a layer keeps, unstructured."""

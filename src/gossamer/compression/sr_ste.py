@@ -12,24 +12,21 @@ masks, as many weights of every layer, are the same rule with another pattern.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from gossamer import contract
-from gossamer.contract import Batch, Check, Fact, Stage
+from gossamer.contract import Check, Fact, Stage
 from gossamer.models import sparse_body
-from gossamer.models.parts import body_linears
 from gossamer.models.surgery import replace_module
-from gossamer.sparsity import masks
+from gossamer.models.verbs import StraightThrough, retrained
 from gossamer.sparsity.patterns import parse
 from gossamer.sparsity.straight_through import StraightThroughLinear, figures
 
 
-class SrSte(contract.Method):
+class SrSte(StraightThrough):
     """Sparse-refined straight-through training.
 
     Args:
@@ -80,7 +77,7 @@ class SrSte(contract.Method):
         return problems
 
     def stages(self, training: list[Stage]) -> list[Stage]:
-        masked = [replace(s, lr=s.lr if self.lr is None else self.lr) for s in training]
+        masked = retrained(training, self.lr)
         return [Stage("mask", share=0.0), *masked, Stage("prune", share=0.0)]
 
     def prepare(self, model: nn.Module) -> None:
@@ -89,27 +86,8 @@ class SrSte(contract.Method):
             layer = StraightThroughLinear(linear, parse(self.pattern), keep, self.decay)
             replace_module(model, path, layer)
 
-    def apply(
-        self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
-    ) -> Iterator[str]:
-        """ "mask": the first mask, with which the model computes from here on. "prune": what is
-        masked becomes 0, which no output shows."""
-        for path, layer in self.layers(model).items():
-            if path not in done and stage.name in ("mask", "prune"):
-                layer.renew(first=True) if stage.name == "mask" else masks.apply(layer)
-                yield path
-
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        if step % self.refresh == 0:
-            for layer in self.layers(model).values():
-                layer.renew()
-
     def monitors(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         return figures(self.layers(model).values())
-
-    def finalize(self, model: nn.Module) -> None:
-        for path, layer in self.layers(model).items():
-            replace_module(model, path, layer.baked())
 
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         weights = {path: layer.weight for path, layer in self.layers(loaded).items()}
@@ -122,10 +100,6 @@ class SrSte(contract.Method):
         density = parse(self.pattern).density or 1 - (self.sparsity or 0)
         targets = dict.fromkeys(self.layers(loaded), density)
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, Any]:
-        """The layers that become sparse, by path, in execution order."""
-        return body_linears(model, self.roles)
 
     def keep(self, count: int) -> int | None:
         """How many of a layer's `count` weights stay; None where the pattern says so."""

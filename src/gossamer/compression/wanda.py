@@ -17,19 +17,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import nn
 
 from gossamer import contract
 from gossamer.contract import Batch, Check, Fact, Stage
 from gossamer.models import calibration, sparse_body
-from gossamer.models.parts import body_linears
+from gossamer.models.verbs import HeldMasks
 from gossamer.sparsity import masks, scores
 from gossamer.sparsity.patterns import keep_top_of_rows, parse
 from gossamer.sparsity.statistics import InputNorm
 
 
-class Wanda(contract.Method):
+class Wanda(HeldMasks):
     """Prune the body's linear layers by weights and activations.
 
     Args:
@@ -71,10 +70,6 @@ class Wanda(contract.Method):
     def stages(self, training: list[Stage]) -> list[Stage]:
         return sparse_body.pruned_once(training, self.recover, self.lr)
 
-    def prepare(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.attach(layer)
-
     def apply(
         self, stage: Stage, model: nn.Module, batches: Iterable[Batch], done: Collection[str]
     ) -> Iterator[str]:
@@ -94,14 +89,6 @@ class Wanda(contract.Method):
         masks.attach(layer, mask)
         masks.apply(layer)
 
-    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for layer in self.layers(model).values():
-            masks.apply(layer)
-
-    def finalize(self, model: nn.Module) -> None:
-        for layer in self.layers(model).values():
-            masks.remove(layer)
-
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
         layers, pattern = self.layers(loaded), parse(self.pattern)
         weights = {name: layer.weight for name, layer in layers.items()}
@@ -116,10 +103,6 @@ class Wanda(contract.Method):
             for name, layer in self.layers(loaded).items()
         }
         return sparse_body.facts(loaded, self.pattern, targets)
-
-    def layers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The layers to prune, by path, in execution order."""
-        return body_linears(model, self.roles)
 
     def keep(self, layer: nn.Module) -> int:
         """How many weights each row of a layer keeps, unstructured."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gossamer.data.documents import Documents, choose_documents, limited_documents
 from gossamer.data.info import SPLITS, DataInfo, SplitName
-from gossamer.data.order import OnePass, TrainingOrder, batches_per_epoch, loader
+from gossamer.data.module import Batched, too_small
 from gossamer.data.packing import Windows, evaluation_windows, training_windows
 from gossamer.data.tokens import Tokens, cache_folder, tokenised
 from gossamer.errors import ConfigError, DataError
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 METRICS = ("perplexity", "bits_per_byte")
 
 
-class Corpus(LightningDataModule):
+class Corpus(Batched):
     """Documents of a split, tokenised, each followed by one EOS, in one stream cut into windows.
 
     No other special token is added, so a model that expects a BOS sees none. Training windows lie
@@ -45,7 +43,6 @@ class Corpus(LightningDataModule):
         cache: folder where token streams are kept; None: $GOSSAMER_CACHE or ~/.cache/gossamer.
     """
 
-    name: str  # of the data set, in records and messages
     carved: int | None = None  # a split that is carved out of training has at most so many
 
     def __init__(
@@ -59,18 +56,16 @@ class Corpus(LightningDataModule):
         cache: str | None = None,
     ) -> None:
         super().__init__()
-        problems = [
-            f"dataset.{key}={value}: at least {least}"
-            for key, value, least in (
-                ("context", context, 2),
-                ("stride", stride if stride is not None else 1, 1),
-                ("batch_size", batch_size, 1),
-                ("workers", workers, 0),
-                ("limit", 1 if limit is None else limit, 1),
-                ("held_out", 1 if held_out is None else held_out, 1),
-            )
-            if value < least
-        ]
+        problems = too_small(
+            {
+                "context": (context, 2),
+                "stride": (stride, 1),
+                "batch_size": (batch_size, 1),
+                "workers": (workers, 0),
+                "limit": (limit, 1),
+                "held_out": (held_out, 1),
+            }
+        )
         if stride is not None and stride > context:
             problems.append(
                 f"dataset.stride={stride}: at most dataset.context={context}, or tokens between "
@@ -85,13 +80,10 @@ class Corpus(LightningDataModule):
         self.splits: dict[str, Documents] = {}
         self.streams: dict[str, Tokens] = {}
         self.windows: dict[str, Windows] = {}
-        self._info: DataInfo | None = None
 
-    # What a data set overrides, beside its name.
-
+    @abstractmethod
     def read(self) -> tuple[dict[str, Documents], list[str]]:
-        """(published splits, notes)."""
-        raise NotImplementedError
+        """(published splits, notes): what a data set gives, beside its name."""
 
     # The interface of the house.
 
@@ -116,12 +108,6 @@ class Corpus(LightningDataModule):
             notes=(*notes, *more),
             unit="documents",
         )
-
-    @property
-    def info(self) -> DataInfo:
-        self.load()
-        assert self._info is not None
-        return self._info
 
     def texts(self) -> Iterator[str]:
         """The documents of the training split."""
@@ -156,7 +142,7 @@ class Corpus(LightningDataModule):
 
     def tokens(self, split: SplitName) -> int:
         """Length of a split's stream; every document's EOS is one."""
-        return len(self._windows(split).tokens)
+        return len(self.rows(split).tokens)
 
     def bytes(self, split: SplitName) -> int:
         """UTF-8 bytes of a split's text. Bits per byte are nats per scored token / ln 2 ·
@@ -168,37 +154,12 @@ class Corpus(LightningDataModule):
     def tokens_per_batch(self) -> int:
         return self.batch_size * self.context
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return batches_per_epoch(len(self._windows("train")), self.batch_size)
-
-    def train_batches(
-        self, seed: int, first: int, count: int, shard: tuple[int, int] = (0, 1)
-    ) -> DataLoader:
-        """Exactly `count` training batches, from global batch `first` on; of each one the windows
-        that are rank `shard[0]`'s of `shard[1]`. See `data.order`."""
-        windows = self._windows("train")
-        order = TrainingOrder(len(windows), self.batch_size, seed, first, count, shard)
-        return loader(windows, order, self.workers, seed)
-
-    def batches(self, split: SplitName, *, seed: int | None = None) -> DataLoader:
-        """One pass over a split's windows, as often as it is iterated: in the order of the stream,
-        or in a seeded order."""
-        windows = self._windows(split)
-        order = OnePass(windows.lengths, self.batch_size, seed)
-        return loader(windows, order, self.workers, seed or 0)
-
-    def order(self, split: SplitName) -> Tensor:
-        """(windows,) Numbers of a split's windows in the order in which `batches(split)` yields
-        them."""
-        return torch.arange(len(self._windows(split)))
-
     def sample(self, batch_size: int) -> dict[str, Tensor]:
         """The first windows of training, from the start again if there are fewer."""
-        windows = self._windows("train")
+        windows = self.rows("train")
         return windows[[row % len(windows) for row in range(batch_size)]]
 
-    def _windows(self, split: SplitName) -> Windows:
+    def rows(self, split: SplitName) -> Windows:
         if split not in self.windows:
             raise RuntimeError(f"{self.name}: encode(tokenizer) comes before windows of {split!r}")
         return self.windows[split]
@@ -217,15 +178,3 @@ class Corpus(LightningDataModule):
             f"dataset.context={self.context}, fewer than dataset.batch_size={self.batch_size}; "
             f"type {lower}" + ("" if self.limit is None else ", or a higher dataset.limit")
         )
-
-    # Lightning's names for the same, for those who use this module with a Trainer of their own.
-
-    def setup(self, stage: str) -> None:
-        del stage
-        self.load()
-
-    def val_dataloader(self) -> DataLoader:
-        return self.batches("validation")
-
-    def test_dataloader(self) -> DataLoader:
-        return self.batches("test")

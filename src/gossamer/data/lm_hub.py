@@ -8,6 +8,7 @@ from gossamer.data.columns import First, ParquetColumn, TableColumn, joined
 from gossamer.data.documents import Documents
 from gossamer.data.info import SPLITS
 from gossamer.data.lm import Corpus
+from gossamer.data.module import too_small
 from gossamer.data.streamed import copied
 from gossamer.data.tables import lacking, split_files
 from gossamer.errors import ConfigError, DataError
@@ -67,14 +68,9 @@ class HubText(Corpus):
         cache: str | None = None,
     ) -> None:
         super().__init__(context, stride, batch_size, workers, limit, held_out, cache)
-        problems = [
-            f"dataset.{key}={value}: at least 1"
-            for key, value in (
-                ("documents", documents),
-                ("validation_documents", validation_documents),
-            )
-            if value is not None and value < 1
-        ]
+        problems = too_small(
+            {"documents": (documents, 1), "validation_documents": (validation_documents, 1)}
+        )
         if stream and path is None and documents is None:
             problems.append(
                 "dataset.documents=null: says how much is read of a stream; "
@@ -104,14 +100,16 @@ class HubText(Corpus):
             for split in columns
             if self.most[split] is not None
         ]
+        documents = {split: joined(texts, self.join) for split, texts in columns.items()}
         if self.other is not None:
-            columns = {"train": columns["train"]}
-        splits = {split: Documents.of(joined(texts, self.join)) for split, texts in columns.items()}
-        if self.other is not None:
-            others, _ = self.other.read()
-            splits |= {split: one for split, one in others.items() if split != "train"}
+            held_out = self.other._hub()  # of which the training split is never read
+            documents = {"train": documents["train"]} | {
+                split: joined(texts, self.other.join)
+                for split, texts in held_out.items()
+                if split != "train"
+            }
             notes.append(f"validation and test are those of {self.other.name}")
-        return splits, notes
+        return {split: Documents.of(texts) for split, texts in documents.items()}, notes
 
     def _folder(self, path: str) -> dict[str, Iterable[str]]:
         files = split_files(path)

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from gossamer.data.encoding import Encoded, encode_split
 from gossamer.data.info import SPLITS, DataInfo, SplitName
-from gossamer.data.order import OnePass, TrainingOrder, batches_per_epoch, loader
+from gossamer.data.module import Batched, too_small
 from gossamer.data.splits import (
     Split,
     check_labels,
@@ -32,7 +30,7 @@ CLASSIFICATION = ("accuracy", "macro_f1")
 REGRESSION = ("pearson", "spearman", "mse")
 
 
-class TextClassification(LightningDataModule):
+class TextClassification(Batched):
     """A folder of parquet files with a text column and a label column.
 
     Args:
@@ -47,8 +45,6 @@ class TextClassification(LightningDataModule):
         limit: at most so many rows of each split, by a fixed draw; None: all.
     """
 
-    name: str  # of the data set, in records and messages
-
     def __init__(
         self,
         path: str | None = None,
@@ -62,16 +58,14 @@ class TextClassification(LightningDataModule):
         limit: int | None = None,
     ) -> None:
         super().__init__()
-        problems = [
-            f"dataset.{key}={value}: at least {least}"
-            for key, value, least in (
-                ("batch_size", batch_size, 1),
-                ("max_length", max_length, 4),
-                ("workers", workers, 0),
-                ("limit", limit if limit is not None else 1, 1),
-            )
-            if value < least
-        ]
+        problems = too_small(
+            {
+                "batch_size": (batch_size, 1),
+                "max_length": (max_length, 4),
+                "workers": (workers, 0),
+                "limit": (limit, 1),
+            }
+        )
         if overlap not in ("error", "drop"):
             problems.append(f"dataset.overlap={overlap}: error or drop")
         if problems:
@@ -83,7 +77,6 @@ class TextClassification(LightningDataModule):
         self.workers, self.limit = workers, limit
         self.splits: dict[str, Split] = {}
         self.encoded: dict[str, Encoded] = {}
-        self._info: DataInfo | None = None
 
     # What another text data set overrides (beside its name): its metrics, how its splits are read.
 
@@ -135,12 +128,6 @@ class TextClassification(LightningDataModule):
             notes=tuple(notes),
         )
 
-    @property
-    def info(self) -> DataInfo:
-        self.load()
-        assert self._info is not None
-        return self._info
-
     def texts(self) -> Iterator[str]:
         """The texts of the training split, both of a pair."""
         self.load()
@@ -159,49 +146,12 @@ class TextClassification(LightningDataModule):
         for name, split in self.splits.items():
             self.encoded[name] = encode_split(split, tokenizer, self.max_length, classes)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return batches_per_epoch(self.info.rows["train"], self.batch_size)
-
-    def train_batches(
-        self, seed: int, first: int, count: int, shard: tuple[int, int] = (0, 1)
-    ) -> DataLoader:
-        """Exactly `count` training batches, from global batch `first` on; of each one the rows that
-        are rank `shard[0]`'s of `shard[1]`. See `data.order`."""
-        rows = self._split("train")
-        order = TrainingOrder(len(rows), self.batch_size, seed, first, count, shard)
-        return loader(rows, order, self.workers, seed)
-
-    def batches(self, split: SplitName, *, seed: int | None = None) -> DataLoader:
-        """One pass over a split, as often as it is iterated: in a fixed order (the longest rows
-        first), or in a seeded order."""
-        rows = self._split(split)
-        return loader(rows, OnePass(rows.lengths, self.batch_size, seed), self.workers, seed or 0)
-
-    def order(self, split: SplitName) -> Tensor:
-        """(rows,) Row numbers of a split in the order in which `batches(split)` yields them."""
-        rows = self._split(split)
-        batches = OnePass(rows.lengths, self.batch_size)
-        return torch.tensor([row for batch in batches for row in batch])
-
     def sample(self, batch_size: int) -> dict[str, Tensor]:
         """The first rows of training (from the start again if there are fewer), at full length."""
-        rows = self._split("train")
+        rows = self.rows("train")
         return rows.padded(torch.arange(batch_size) % len(rows), self.max_length)
 
-    def _split(self, name: str) -> Encoded:
-        if name not in self.encoded:
-            raise RuntimeError(f"{self.name}: encode(tokenizer) comes before batches of {name!r}")
-        return self.encoded[name]
-
-    # Lightning's names for the same, for those who use this module with a Trainer of their own.
-
-    def setup(self, stage: str) -> None:
-        del stage
-        self.load()
-
-    def val_dataloader(self) -> DataLoader:
-        return self.batches("validation")
-
-    def test_dataloader(self) -> DataLoader:
-        return self.batches("test")
+    def rows(self, split: SplitName) -> Encoded:
+        if split not in self.encoded:
+            raise RuntimeError(f"{self.name}: encode(tokenizer) comes before batches of {split!r}")
+        return self.encoded[split]

@@ -147,8 +147,8 @@ class Pattern:
 
 def _first_by_comparison(score: Tensor, n: int, m: int) -> Tensor:
     """The mask of the n largest of every m neighbours, by comparing every pair of a group: an entry
-    is kept if fewer than n others are larger, or as large and before it. Where a sort of groups of
-    four takes 4.4 ms, this takes 0.7."""
+    is kept if fewer than n others are larger, or as large and before it. Groups of four take about
+    a tenth of a stable sort's time (512 x 512 scores on one core: 0.7 ms, 8.5 ms)."""
     places = [place.contiguous() for place in score.reshape(-1, m).unbind(1)]
     # how many are ahead of an entry: all that follow it, until they lose
     ahead = [torch.full_like(p, m - 1 - i, dtype=torch.uint8) for i, p in enumerate(places)]

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.errors import StageError
+from gossamer.sparsity.linear import LinearInPlace, plain_linear
 
 
-class ScaledLinear(nn.Module):
+class ScaledLinear(LinearInPlace):
     """y = x (A ∘ W)ᵀ + b, where A multiplies n equal blocks of consecutive inputs of every row:
 
         (A ∘ W)[r, c] = A[r, ⌊c / (in/n)⌋] W[r, c],     A (out, n), all ones at first.
@@ -18,19 +19,10 @@ class ScaledLinear(nn.Module):
     or (A ∘ W) first is the same, as long as no A is 0. `folded` is what is left for inference."""
 
     def __init__(self, linear: nn.Linear, blocks: int) -> None:
-        super().__init__()
+        super().__init__(linear)
         if blocks < 1 or linear.in_features % blocks:
             raise ValueError(f"{blocks} blocks do not divide {linear.in_features} input features")
-        self.weight, self.bias = linear.weight, linear.bias
         self.scale = nn.Parameter(self.weight.new_ones(linear.out_features, blocks))
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
 
     def scaled(self) -> Tensor:
         """A ∘ W, (out, in)."""
@@ -51,10 +43,7 @@ class ScaledLinear(nn.Module):
                 f"{lost} weights became 0 through their scales (the smallest is "
                 f"{float(self.scale.abs().min()):.3g}): lower trainer.lr, or train without scales"
             )
-        plain = nn.Linear(1, 1, bias=self.bias is not None, device="meta")
-        plain.in_features, plain.out_features = self.in_features, self.out_features
-        plain.weight, plain.bias = nn.Parameter(weight), self.bias
-        return plain
+        return plain_linear(nn.Parameter(weight), self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, " + (

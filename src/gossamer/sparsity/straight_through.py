@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gossamer.sparsity import masks, scores
+from gossamer.sparsity.linear import LinearInPlace, plain_linear
 from gossamer.sparsity.patterns import Pattern
 from gossamer.sparsity.shrinkage import shrinkage
 
 
-class StraightThroughLinear(nn.Module):
+class StraightThroughLinear(LinearInPlace):
     """It takes over the weight and bias of the layer that it replaces. The mask `weight_mask` (True
     = kept, as in `masks.py`) and how many of its bits changed are buffers, so checkpoints have
     them. All True until `renew` is called: the layer is the one that it replaced.
@@ -42,21 +43,12 @@ class StraightThroughLinear(nn.Module):
     def __init__(
         self, linear: nn.Linear, pattern: Pattern, keep: int | None = None, decay: float = 0.0
     ) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        super().__init__(linear)
         self.pattern, self.keep, self.decay = pattern, keep, decay
         masks.attach(self)
         for name in ("flips", "flips_so_far"):
             zero = torch.zeros((), dtype=torch.int64, device=self.weight.device)
             self.register_buffer(name, zero)
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0]
 
     def forward(self, x: Tensor) -> Tensor:
         weight = _StraightThrough.apply(self.weight, self.weight_mask, self.decay)
@@ -75,10 +67,7 @@ class StraightThroughLinear(nn.Module):
     def baked(self) -> nn.Linear:
         """The plain layer of the same function, with zeros where the mask is False."""
         masks.apply(self)
-        plain = nn.Linear(1, 1, bias=self.bias is not None, device="meta")
-        plain.in_features, plain.out_features = self.in_features, self.out_features
-        plain.weight, plain.bias = self.weight, self.bias
-        return plain
+        return plain_linear(self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.pattern}, decay={self.decay}"

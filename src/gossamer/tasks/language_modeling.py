@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from gossamer.contract import Batch, Output, Teacher
 from gossamer.data.info import DataInfo, SplitName
+from gossamer.data.packing import IGNORED
 from gossamer.models import streaming
 from gossamer.tasks.evaluation import in_rows, inference, inputs_of, metric_problems
-
-UNSCORED = -100  # a label that no loss counts
 
 
 class LanguageModeling:
@@ -52,16 +51,7 @@ class LanguageModeling:
 
     def loss(self, batch: Batch, output: Output) -> Tensor:
         """Mean cross-entropy of the scored tokens, in nats: a scalar, float32."""
-        return self.losses_of_tokens(batch, output["logits"])[batch["labels"][:, 1:] >= 0].mean()
-
-    def losses_of_tokens(self, batch: Batch, logits: Tensor) -> Tensor:
-        """(B, T - 1) nats of each token but a window's first; 0 where a token is not scored."""
-        return functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1),
-            batch["labels"][:, 1:].flatten(),
-            ignore_index=UNSCORED,
-            reduction="none",
-        ).view(len(logits), -1)
+        return _nats(output["logits"], batch["labels"], "mean")
 
     def losses(
         self, model: nn.Module, task: Any, batch: Batch, output: Output, teacher: Teacher | None
@@ -86,9 +76,10 @@ class LanguageModeling:
         total, tokens = [], []
         with inference(model):
             for batch, logits in self._predicted(model, data.batches(split), device):
-                scored = (batch["labels"][:, 1:] >= 0).sum(1)
-                total.append(self.losses_of_tokens(batch, logits).double().sum(1).cpu())
-                tokens.append(scored.cpu())
+                scored = batch["labels"][:, 1:] != IGNORED
+                nats = _nats(logits, batch["labels"], "none").view(scored.shape)
+                total.append(nats.double().sum(1).cpu())
+                tokens.append(scored.sum(1).cpu())
         nats, counts = torch.cat(total), torch.cat(tokens)
         if rows is not None:
             mean = (nats / counts.clamp(min=1)).float()
@@ -120,3 +111,14 @@ class LanguageModeling:
         return {
             f"batch {size}, {tokens} tokens": inputs_of(data.sample(size)) for size in batch_sizes
         }
+
+
+def _nats(logits: Tensor, labels: Tensor, reduction: Literal["mean", "none"]) -> Tensor:
+    """Cross-entropy of logits (B, T, V) for the tokens after them, labels (B, T): the mean of those
+    that are scored, or (B · (T - 1),) with 0 where a token is not."""
+    return functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1),
+        labels[:, 1:].flatten(),
+        ignore_index=IGNORED,
+        reduction=reduction,
+    )

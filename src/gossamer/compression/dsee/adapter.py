@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gossamer.sparsity.linear import plain_linear
+
 
 class SideBranchLinear(nn.Module):
     """Eq. (1) for inference: W keeps its zeros, U V and S2 run beside it.
@@ -200,9 +202,7 @@ def deployed(module: AdaptedLinear, *, merge: bool) -> nn.Linear | SideBranchLin
             setattr(side, name, _detached(getattr(module, name)))
         side.indices = module.indices.clone()
         return side
-    linear = nn.Linear(sizes["in_features"], sizes["out_features"], sizes["bias"], device="meta")
-    linear.weight = _detached(module.merged())
-    linear.bias = _detached(module.bias)
+    linear = plain_linear(_detached(module.merged()), _detached(module.bias))
     density = int(torch.count_nonzero(module.weight)) / module.weight.numel()
     if density < 1:
         linear.frozen_density = density

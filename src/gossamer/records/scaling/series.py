@@ -17,12 +17,11 @@ from typing import Any, Literal
 
 from gossamer.errors import ConfigError
 from gossamer.records.grouping import Note, gathered, idle, ordered, text, varying
-from gossamer.records.runs import Key, Run, expect, key_names, one_of
+from gossamer.records.runs import LOWER, Key, Run, expect, key_names, one_of
 
 Axis = Literal["tokens", "steps"]
 BUDGET = frozenset({"trainer.steps", "trainer.base_steps"})  # keys that a law runs along
 MORE = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman")  # more is better
-LESS = ("loss", "mse", "perplexity", "bits_per_byte")
 TWINS = {
     "continued": "the dense model, continued for the same steps",
     "base": "the dense base as it was, not continued",
@@ -157,11 +156,11 @@ def direction_of(run: Run, name: str) -> Literal["max", "min"]:
     """Which end of a test metric is better. Raises ConfigError if that is not known."""
     if name == run.record.quality.primary:
         return run.record.quality.direction
-    if name in LESS:
+    if name in LOWER:
         return "min"
     if name in MORE:
         return "max"
-    known = one_of([run.record.quality.primary, *LESS, *MORE], most=20)
+    known = one_of([run.record.quality.primary, *LOWER, *MORE], most=20)
     raise ConfigError(
         f"--metric {name}: whether more or less of it is better is not known, so a gap has no "
         f"sign; it is known of {known}"
