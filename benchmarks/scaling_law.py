@@ -1,6 +1,6 @@
 """Are the intervals of `gossamer scaling-law` what they say? Simulated series with a known law.
 
-    python benchmarks/scaling_law.py        # about five minutes on one core
+    python benchmarks/scaling_law.py        # about four minutes on one core
 
 For each law, number of budgets (4 or 6, doubling) and number of seeds: how often the 95% interval
 of b, of the gap inside the budgets and of the gap far beyond them holds the truth, over 200 series
