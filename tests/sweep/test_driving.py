@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gossamer.errors import ConfigError
 from gossamer.sweep.driving import drive
 from gossamer.sweep.jobs import Job, State
+from gossamer.sweep.slurm import Slurm
 
 
 @dataclass
@@ -112,3 +114,12 @@ def test_a_queue_keeps_its_jobs_when_the_one_who_waits_is_stopped(jobs):
     assert drive(all_jobs, workers)
     assert names(all_jobs) == ["running", "running"]
     assert workers.cancelled == [] and not any(job.path("stop").exists() for job in all_jobs)
+
+
+def test_a_queue_that_is_given_nothing_submits_nothing(tmp_path, monkeypatch):
+    """As when the last job of a sweep ends while the sweep is started again."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch could be found
+    Slurm({}).start([])
+    job = Job(str(tmp_path), "key", (), str(tmp_path / "run"), str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no sbatch"):
+        Slurm({}).start([job])

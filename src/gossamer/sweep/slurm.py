@@ -82,6 +82,8 @@ class Slurm:
         self.missed: dict[str, int] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
+        if not jobs:  # the last of them ended while they were looked at
+            return
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "hydra/launcher=submitit_slurm: there is no sbatch here; log in to a machine of "
