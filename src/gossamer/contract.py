@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # `gossamer list` and the first pass of `plan` must not impor
 
 Start = Literal["init", "pretrained", "trained"]
 Batch = Mapping[str, "Tensor"]
+# what a batch holds that the model is to say: classes (B,), and targets (B, classes) if mixed
+ANSWERS = ("labels", "targets")
 Output = Mapping[str, Any]  # what task.forward returns: "logits" …, and "features" if captured
 Teacher = Callable[[Batch], Output]
 
@@ -31,7 +33,10 @@ class Stage:
     schedule: str | None = None  # constant | linear | cosine; None: the trainer's
     ema: float | None = None  # decay of the averaged copy that leaves the stage
     teacher: str | None = None  # "start" (the run's starting weights) or an earlier stage's name
-    capture: tuple[str, ...] = ()  # modules whose outputs the losses see in output["features"]
+    # what the losses see in output["features"], {module path: its output}, the teacher's too: of
+    # these modules, or of the last so many places where the model's features are compared
+    capture: int | tuple[str, ...] = ()
+    labels: bool = True  # False: no loss sees a label, and the task's own loss is not asked for
     monitor: str | None = None  # validation metric: the best checkpoint leaves, not the last
     # filled in by the engine before any verb but `stages` sees it; so are lr and schedule
     steps: int = 0
@@ -54,6 +59,7 @@ class Fact:
     target: float | None = None  # the density that was declared (of 1.0), None: none was
     density: float = 1.0  # non-zero share of what is left
     bits: float = 32.0  # stored bits per weight, zeros, scales and indices included
+    operands: tuple[int, int] | None = None  # bits of weights and inputs if both are integers
     macs: int = 0  # with a non-zero weight, in one application to one vector (theoretical)
     state_bytes: int = 0  # caches, index maps
     changed: bool = True  # did a method change this operation?

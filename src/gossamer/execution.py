@@ -4,7 +4,7 @@ stopped."""
 import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from gossamer.contract import Batch, Output, Stage, Teacher
 from gossamer.errors import StageError
 from gossamer.interruption import interruption
 from gossamer.journal import Journal
+from gossamer.models.capture import captured
+from gossamer.models.parts import feature_paths
 from gossamer.seeds import derive, seed_everything
 from gossamer.stages import Experiment, Watch, placed
 
@@ -96,14 +98,17 @@ class Frozen:
 
     model: nn.Module
     task: Any
+    capture: tuple[str, ...] = ()  # modules whose outputs are its output's "features"
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Output:
         device = next(iter(batch.values())).device
-        return self.task.forward(self.model.to(device), batch)
+        with captured(self.model, self.capture) as features:
+            output = self.task.forward(self.model.to(device), batch)
+        return {**output, "features": features} if self.capture else output
 
 
-def _teacher(experiment: Experiment, model: nn.Module) -> Teacher:
+def _teacher(experiment: Experiment, model: nn.Module) -> Frozen:
     return Frozen(copy.deepcopy(model).eval().requires_grad_(False), experiment.task)
 
 
@@ -113,10 +118,11 @@ class _OnDevice:
 
     batches: Iterable[Batch]
     device: torch.device
+    data: Any
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.batches:
-            yield {name: tensor.to(self.device) for name, tensor in batch.items()}
+            yield self.data.on_device({k: tensor.to(self.device) for k, tensor in batch.items()})
 
 
 @dataclass
@@ -131,7 +137,7 @@ class _Run:
     first: int
     watch: Watch
     held: Sequence[tuple[nn.Parameter, Tensor]]
-    teachers: dict[str, Teacher]
+    teachers: dict[str, Frozen]
 
     @property
     def actors(self) -> list[Any]:
@@ -188,7 +194,7 @@ class _Run:
                 seed=experiment.seed,
                 checkpoint=self.journal.checkpoint(self.index),
                 best=self.journal.best(self.index),
-                teacher=self.teachers[stage.teacher] if stage.teacher else None,
+                teacher=self._teacher(stage) if stage.teacher else None,
                 held={names[id(p)]: keep for p, keep in self.held if id(p) in names},
                 log=self.watch.log,
                 rewind=self.watch.rewind,
@@ -197,6 +203,11 @@ class _Run:
                 advance=self.watch.advance,
             )
         )
+
+    def _teacher(self, stage: Stage) -> Teacher:
+        assert stage.teacher is not None
+        paths = feature_paths(self.model, stage.capture)
+        return replace(self.teachers[stage.teacher], capture=paths)
 
     def _apply(self, stage: Stage) -> tuple[bool, float]:
         """A one-shot stage, unit by unit. Returns whether the model's outputs are still bit by bit
@@ -228,6 +239,7 @@ class _Run:
         batches = _OnDevice(
             experiment.data.batches("train", seed=derive(experiment.seed, "calibration")),
             experiment.training.device(),
+            experiment.data,
         )
         self.model.eval()
         for actor in self.actors:
@@ -237,7 +249,7 @@ class _Run:
     @torch.no_grad()
     def _outputs(self) -> dict[str, Any]:
         device = self.experiment.training.device()
-        (batch,) = _OnDevice([self.experiment.data.sample(4)], device)
+        batch = {k: t.to(device) for k, t in self.experiment.data.sample(4).items()}
         return self.experiment.task.forward(self.model.eval(), batch)
 
     def _same(self, old: dict[str, Any], new: dict[str, Any]) -> bool:

@@ -19,11 +19,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from gossamer.contract import Batch, Output, Stage, Teacher
+from gossamer.contract import ANSWERS, Batch, Output, Stage, Teacher
 from gossamer.errors import StageError
 from gossamer.interruption import interruption
 from gossamer.journal import load_tensors, save_tensors
 from gossamer.models.capture import captured
+from gossamer.models.parts import feature_paths
 from gossamer.ranks import ALONE, Ranks, differing, load_optimizer, sharded, trainer
 from gossamer.seeds import generator_states, seed_everything, set_generator_states
 from gossamer.sparsity.masks import hold, laid_out, local
@@ -101,6 +102,9 @@ class StageModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self.model.train()
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return self.fit.data.on_device(batch)
+
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
         fit = self.fit
         if index == 0:  # not earlier: making the loader's iterator draws a number
@@ -147,8 +151,10 @@ class StageModule(pl.LightningModule):
         if fit.stage.capture:
             output = {**output, "features": dict(self.features)}
         terms: dict[str, Tensor] = {}
+        if not fit.stage.labels:
+            batch = {name: value for name, value in batch.items() if name not in ANSWERS}
         for actor in fit.actors:
-            if hasattr(actor, "losses"):
+            if hasattr(actor, "losses") and (fit.stage.labels or actor is not fit.task):
                 terms.update(actor.losses(self.model, fit.task, batch, output, fit.teacher))
         if parts := sharded(terms):  # FSDP would add another gradient to what such a term gives
             raise StageError(
@@ -321,7 +327,7 @@ def train(fit: Fit) -> Trained:
     else:
         # the driver's stays whole, for what it does alone
         model = copy.deepcopy(fit.model) if fit.sharded and fit.ranks.driver else fit.model
-        with captured(model, stage.capture) as features:
+        with captured(model, feature_paths(model, stage.capture)) as features:
             module = StageModule(fit, model, features, began)
             share = {"shard": (fit.ranks.rank, fit.ranks.size)} if fit.ranks.size > 1 else {}
             left = stage.steps - done

@@ -52,6 +52,9 @@ class Points:
     def batches(self, split, *, seed=None):
         return self._loader(split, OnePass(torch.ones(self.info.rows[split]), 8, seed))
 
+    def on_device(self, batch):
+        return batch
+
     def sample(self, batch_size):
         return {
             "x": self.splits["train"][0][:batch_size],

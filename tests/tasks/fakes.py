@@ -43,6 +43,9 @@ class Data:
             for i in range(0, len(self.labels), self.batch)
         ]
 
+    def on_device(self, batch):
+        return batch
+
     def sample(self, size: int) -> dict[str, Tensor]:
         rows = torch.arange(size) % len(self.labels)
         return {"input_ids": self.logits[rows], "labels": self.labels[rows]}

@@ -66,6 +66,11 @@ class Batched(LightningDataModule, ABC):
         batches = OnePass(self.rows(split).lengths, self.batch_size)
         return torch.tensor([row for batch in batches for row in batch])
 
+    def on_device(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What is left to do to a batch of `train_batches` or `batches`, where the model is. What
+        `sample` returns is ready."""
+        return batch
+
     # Lightning's names for the same, for those who use this module with a Trainer of their own.
 
     def setup(self, stage: str) -> None:

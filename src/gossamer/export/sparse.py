@@ -61,7 +61,7 @@ def _block(pattern: str) -> bool:
 
 
 def _n_of_m(pattern: str) -> tuple[int, int] | None:
-    found = re.fullmatch(r"(\d+):(\d+)", pattern)
+    found = re.fullmatch(r"(?:pairwise:)?(\d+):(\d+)", pattern)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -74,7 +74,7 @@ def _hold(fact: Fact, weight: Tensor) -> None:
     if not (pair := _n_of_m(fact.pattern)):
         return
     kept, group = pair
-    runs = weight.movedim(1, -1)  # (out, …, in)
+    runs = weight.flatten(1)  # (out, in): of a convolution over patches, all that it sums over
     if runs.shape[-1] % group or bool(
         (torch.count_nonzero(runs.reshape(-1, group), dim=1) > kept).any()
     ):

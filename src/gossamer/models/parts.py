@@ -6,14 +6,26 @@ path stays true where a reference would go stale.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Literal, cast
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast, get_args
 
 from torch import nn
 
-ROLES = ("query", "key", "value", "attention_output", "gate", "up", "down")
-Role = Literal["query", "key", "value", "attention_output", "gate", "up", "down"]
+Role = Literal[
+    "query",
+    "key",
+    "value",
+    "qkv",  # all three in one matrix, one above the other
+    "attention_output",
+    "gate",
+    "up",
+    "down",
+    "patch_embedding",
+    "reduction",
+    "head",
+]
+ROLES: tuple[str, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,10 @@ class Parts:
     `head` (what the task added), `embeddings` and a pooler between body and head are not in it: a
     pooler can be of another scale altogether (a sentence encoder does not use its own), and a
     threshold shared with the body would leave it without a weight and the head without an input.
+
+    `outer` holds what else a method may compress if it names it, by role: the convolution that
+    embeds patches (of a kernel as large as its stride: a matrix (out, channels * patch * patch)),
+    what merges patches between the stages of a hierarchical model, the head.
     """
 
     blocks: tuple[str, ...]
@@ -49,6 +65,8 @@ class Parts:
     units: tuple[Units, ...]
     head: tuple[str, ...]
     embeddings: tuple[str, ...]
+    outer: dict[str, Role] = field(default_factory=dict)
+    features: tuple[str, ...] = ()  # whose outputs are compared with a teacher's; (): the blocks'
 
     def with_units(self, old: Units, new: Units) -> Parts:
         """These parts with `old` replaced by `new`."""
@@ -67,11 +85,37 @@ def body_linears(model: nn.Module, roles: Collection[str] | None = None) -> dict
     Args:
         roles: only these roles (of `ROLES`); None: all. An unknown role is a ValueError.
     """
+    return _chosen(model, parts_of(model).linear, roles)
+
+
+def operations(model: nn.Module, roles: Collection[str] | None = None) -> dict[str, nn.Module]:
+    """The body's linear layers and the outer ones, in execution order; as `body_linears`, but what
+    is at a path may also be an `nn.Conv2d`, whose weight (out, …) is a matrix once it is flattened
+    behind its first dimension."""
+    parts = parts_of(model)
+    order = {path: place for place, (path, _) in enumerate(model.named_modules())}
+    everything = parts.linear | parts.outer
+    return _chosen(
+        model, {path: everything[path] for path in sorted(everything, key=order.get)}, roles
+    )
+
+
+def feature_paths(model: nn.Module, capture: int | tuple[str, ...]) -> tuple[str, ...]:
+    """The modules that a stage's `capture` means."""
+    if isinstance(capture, tuple):
+        return capture
+    parts = parts_of(model)
+    return (parts.features or parts.blocks)[-capture:] if capture else ()
+
+
+def _chosen(
+    model: nn.Module, layers: Mapping[str, Role], roles: Collection[str] | None
+) -> dict[str, nn.Module]:
     unknown = set(roles or ()) - set(ROLES)
     if unknown:
-        raise ValueError(f"no role {sorted(unknown)}: a body layer is one of {', '.join(ROLES)}")
+        raise ValueError(f"no role {sorted(unknown)}: a layer is one of {', '.join(ROLES)}")
     return {
         path: model.get_submodule(path)
-        for path, role in parts_of(model).linear.items()
+        for path, role in layers.items()
         if roles is None or role in roles
     }

@@ -78,12 +78,14 @@ def facts(
 
 
 def groups_are_sparse(pattern: Pattern, weights: Mapping[str, Tensor]) -> Check:
-    """At most N of every M consecutive input weights are not zero, in every layer."""
-    most = max(
-        int((weight != 0).reshape(-1, pattern.m).sum(dim=1).max()) for weight in weights.values()
-    )
+    """At most N of every M consecutive input weights are not zero, in every layer; pairwise: in as
+    many pairs. A weight of more dimensions is a matrix (out, all others)."""
+    matrices = {path: weight.flatten(1) for path, weight in weights.items()}
+    most = max(int((w != 0).reshape(-1, pattern.m).sum(1).max()) for w in matrices.values())
+    broken = [path for path, weight in matrices.items() if not pattern.holds(weight)]
     figure = f"at most {most} of every {pattern.m} weights are not zero, in {len(weights)} layers"
-    return Check(f"pattern {pattern}", most <= pattern.n, figure)
+    figure += f"; {broken[0]} does not hold it" if broken else ""
+    return Check(f"pattern {pattern}", not broken, figure)
 
 
 def layers_are_sparse(weights: Mapping[str, Tensor], keep: Mapping[str, int]) -> Check:

@@ -3,7 +3,8 @@
 A weight matrix has the shape (out, in), torch's `nn.Linear.weight`. A pattern divides it into
 *units*, the smallest things that can be dropped: one weight (unstructured, N:M), an R×C block, a
 row (an output feature), a column (an input feature). N:M keeps N of every M consecutive weights
-along the input features, the axis that sparse tensor cores and 2:4 kernels sum over.
+along the input features, the axis that sparse tensor cores and 2:4 kernels sum over. Pairwise N:M
+keeps and drops neighbours two by two: sparse INT4 products on Ampere take pairwise 4:8.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from gossamer.errors import ConfigError, StageError
 
 COMPARED = 16  # groups up to this size are ranked without sorting
-_EXAMPLES = ("unstructured", "2:4", "block:4x4", "row", "column")
+_EXAMPLES = ("unstructured", "2:4", "pairwise:4:8", "block:4x4", "row", "column")
 
 
 def keep_top(score: Tensor, keep: int) -> Tensor:
@@ -64,6 +65,7 @@ class Pattern:
     unit: tuple[int, int] = (1, 1)  # rows × columns of a unit; 0: the whole axis
     n: int = 0  # N:M keeps n …
     m: int = 0  # … of every m along the input features; 0: not N:M
+    run: int = 1  # neighbours of a group that are kept or dropped together
 
     def __str__(self) -> str:
         return self.name
@@ -87,6 +89,13 @@ class Pattern:
         if out % rows or width % columns:
             return f"{out}x{width} does not divide into {rows}x{columns} blocks"
         return None
+
+    def holds(self, weight: Tensor) -> bool:
+        """Are the zeros of a weight (out, in) where N:M wants them? ValueError if it is not N:M."""
+        if not self.m:
+            raise ValueError(f"pattern {self} does not say where zeros are")
+        alive = (weight.reshape(-1, self.m // self.run, self.run) != 0).any(-1)
+        return int(alive.sum(-1).max()) * self.run <= self.n
 
     def units(self, shape: tuple[int, ...]) -> int:
         """How many units a weight of this shape has (N:M: its weights)."""
@@ -133,6 +142,10 @@ class Pattern:
         return self.unit[0] or shape[0], self.unit[1] or shape[1]
 
     def _keep_n_of_m(self, score: Tensor) -> Tensor:
+        if self.run > 1:
+            together = score.reshape(len(score), -1, self.run).sum(-1)
+            pairs = Pattern(self.name, n=self.n // self.run, m=self.m // self.run)
+            return pairs._keep_n_of_m(together).repeat_interleave(self.run, dim=1)
         # a sum is NaN if an entry is; of both infinities, too
         if score.sum().isnan() and score.isnan().any():
             raise StageError("a pruning score is NaN: were the weights (or gradients) finite?")
@@ -160,7 +173,8 @@ def _first_by_comparison(score: Tensor, n: int, m: int) -> Tensor:
 
 
 def parse(text: str) -> Pattern:
-    """The pattern that `text` names: unstructured, N:M (such as 2:4), block:RxC, row, column.
+    """The pattern that `text` names: unstructured, N:M (such as 2:4), pairwise:N:M (even numbers),
+    block:RxC, row, column.
 
     Raises ConfigError if there is no such pattern."""
     if not isinstance(text, str):  # YAML 1.1 reads an unquoted 2:4 as the base-60 number 124
@@ -176,8 +190,15 @@ def parse(text: str) -> Pattern:
         if n < m:
             return Pattern(text, n=n, m=m)
         raise ConfigError(f"pattern={text!r}: N:M keeps fewer than M of every M weights, e.g. 2:4")
+    if found := re.fullmatch(r"pairwise:([1-9]\d*):([1-9]\d*)", text):
+        n, m = int(found[1]), int(found[2])
+        if n < m and not n % 2 and not m % 2:
+            return Pattern(text, n=n, m=m, run=2)
+        raise ConfigError(f"pattern={text!r}: keeps pairs of every M weights, e.g. pairwise:4:8")
     if found := re.fullmatch(r"block:([1-9]\d*)x([1-9]\d*)", text):
         return Pattern(text, unit=(int(found[1]), int(found[2])))
     near = difflib.get_close_matches(text, _EXAMPLES, 1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"pattern={text!r}: choose unstructured, N:M, block:RxC, row or column{hint}")
+    raise ConfigError(
+        f"pattern={text!r}: choose unstructured, N:M, pairwise:N:M, block:RxC, row or column{hint}"
+    )

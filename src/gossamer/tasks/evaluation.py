@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.contract import ANSWERS
 from gossamer.data.info import SplitName
 from gossamer.models.inference import inference
 
@@ -19,7 +20,7 @@ def predict(
     logits, labels, total = [], [], 0.0
     with inference(model):
         for batch in data.batches(split):
-            batch = {name: value.to(device) for name, value in batch.items()}
+            batch = data.on_device({name: value.to(device) for name, value in batch.items()})
             output = task.forward(model, batch)
             total += float(task.loss(batch, output)) * len(batch["labels"])
             logits.append(output["logits"].float().cpu())
@@ -36,8 +37,8 @@ def in_rows(data: Any, split: SplitName, **values: Tensor) -> dict[str, Tensor]:
 
 
 def inputs_of(batch: Any) -> dict[str, Tensor]:
-    """What the model sees of a batch: all but the labels."""
-    return {name: value for name, value in batch.items() if name != "labels"}
+    """What the model sees of a batch: all but the answers."""
+    return {name: value for name, value in batch.items() if name not in ANSWERS}
 
 
 def workloads(data: Any, batch_sizes: tuple[int, ...]) -> dict[str, dict[str, Tensor]]:
