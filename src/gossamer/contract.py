@@ -32,7 +32,9 @@ class Stage:
     lr: float | None = None  # None: the trainer's
     schedule: str | None = None  # constant | linear | cosine; None: the trainer's
     ema: float | None = None  # decay of the averaged copy that leaves the stage
-    teacher: str | None = None  # "start" (the run's starting weights) or an earlier stage's name
+    # "start" (the run's starting weights), "before" (what this method was given), or the name of an
+    # earlier stage, for what left it
+    teacher: str | None = None
     # what the losses see in output["features"], {module path: its output}, the teacher's too: of
     # these modules, or of the last so many places where the model's features are compared
     capture: int | tuple[str, ...] = ()
@@ -87,6 +89,13 @@ class Method(Protocol):
     consumes: frozenset[str] = frozenset()  # properties an earlier method must have produced
     produces: frozenset[str] = frozenset()  # e.g. {"sparse weights"}
     keeps: frozenset[str] = frozenset()  # what earlier methods produced and this one preserves
+
+    @staticmethod
+    def mean_of_ranks(values: Tensor) -> Tensor:
+        """The mean over all processes that train a stage, which all ask for it or none; for what
+        `losses` saw of their rows to enter a buffer. While it trains, the engine puts its own
+        here."""
+        return values
 
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
         """Problems, one line each. The model is on the meta device; nothing was prepared yet."""

@@ -108,14 +108,15 @@ class Levels:
 def feature_losses(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], agree: Tensor
 ) -> Tensor:
-    """(maps,) For each map the mean squared error over tokens and channels, and over the samples on
-    which the models agree; 0 where there is none.
+    """(maps,) For each map the mean squared error over tokens and channels, 0 for a sample on which
+    the models disagree; the mean over all samples, so that a batch that several devices share has
+    the loss that one device gives it.
 
     Args:
         student, teacher: name -> (B, …), the same names in the same order.
         agree: bool (B,).
     """
-    share = agree.float() / agree.sum().clamp(min=1)
+    share = agree.float() / len(agree)
     return torch.stack(
         [
             (mine.float() - theirs.detach().float()).square().flatten(1).mean(1) @ share

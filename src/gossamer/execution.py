@@ -48,6 +48,8 @@ def execute(
         method = experiment.methods.get(owner)
         # by parameter, for `prepare` may wrap the module
         held = [(_weight(model, path), keep) for path, keep in zeros.items()]
+        if any(stage.teacher == "before" for stage in plan):
+            teachers["before"] = _teacher(experiment, model)
         if method is not None:
             method.prepare(model)
         unread = None  # a finished stage whose weights were not loaded yet
@@ -74,6 +76,7 @@ def execute(
             index += 1
         if unread is not None:
             journal.restore(unread, model)
+        teachers.pop("before", None)
         if method is not None:
             method.finalize(model)
             zeros |= _zeros(method, model)

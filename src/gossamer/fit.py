@@ -10,7 +10,8 @@ evaluates, writes and logs. A file that the driver wrote is read by all of them.
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,19 @@ class StageModule(pl.LightningModule):
         self.generators = saved["generators"][self.fit.ranks.rank]
 
 
+@contextmanager
+def _together(actors: Sequence[Any], ranks: Ranks) -> Iterator[None]:
+    """The methods' `mean_of_ranks` is these ranks' while the block lasts."""
+    methods = [actor for actor in actors if hasattr(actor, "mean_of_ranks")]
+    for method in methods:
+        method.mean_of_ranks = ranks.mean
+    try:
+        yield
+    finally:
+        for method in methods:
+            del method.mean_of_ranks
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a trained stage leaves beside its weights."""
@@ -327,7 +341,8 @@ def train(fit: Fit) -> Trained:
     else:
         # the driver's stays whole, for what it does alone
         model = copy.deepcopy(fit.model) if fit.sharded and fit.ranks.driver else fit.model
-        with captured(model, feature_paths(model, stage.capture)) as features:
+        paths = feature_paths(model, stage.capture)
+        with captured(model, paths) as features, _together(fit.actors, fit.ranks):
             module = StageModule(fit, model, features, began)
             share = {"shard": (fit.ranks.rank, fit.ranks.size)} if fit.ranks.size > 1 else {}
             left = stage.steps - done

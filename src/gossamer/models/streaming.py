@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.contract import Batch
+from gossamer.contract import ANSWERS, Batch
 from gossamer.errors import DataError, StageError
 from gossamer.models.inference import inference
 from gossamer.models.parts import parts_of
@@ -60,7 +60,7 @@ def enter(
     home = next(_tensors(first)).device
     passages: list[Passage] = []
     with on_device(lambda: _outside(model), device):
-        for inputs in _rows(batches, rows):
+        for inputs in inputs_of_rows(batches, rows):
             if not passages:
                 with on_device(lambda: _tensors(first), device):
                     packed = _is_packed(model, first, inputs, device)
@@ -150,11 +150,12 @@ def _outside(model: nn.Module) -> list[Tensor]:
     return [tensor for tensor in _tensors(model) if id(tensor) not in inside]
 
 
-def _rows(batches: Iterable[Batch], rows: int | None) -> Iterator[dict[str, Tensor]]:
+def inputs_of_rows(batches: Iterable[Batch], rows: int | None) -> Iterator[dict[str, Tensor]]:
+    """The model's inputs of the first `rows` rows (None: all). DataError if there are fewer."""
     seen = 0
     for batch in batches:
         left = None if rows is None else rows - seen
-        inputs = {name: value[:left] for name, value in batch.items() if name != "labels"}
+        inputs = {name: value[:left] for name, value in batch.items() if name not in ANSWERS}
         seen += len(next(iter(inputs.values())))
         yield inputs
         if seen == rows:
