@@ -18,6 +18,7 @@ from gossamer.journal import Journal
 from gossamer.models.capture import captured
 from gossamer.models.parts import feature_paths
 from gossamer.seeds import derive, seed_everything
+from gossamer.sparsity import masks
 from gossamer.stages import Experiment, Watch, placed
 
 UNIT_SECONDS = (
@@ -47,7 +48,7 @@ def execute(
     for owner, plan in plans.items():
         method = experiment.methods.get(owner)
         # by parameter, for `prepare` may wrap the module
-        held = [(_weight(model, path), keep) for path, keep in zeros.items()]
+        held = [(model.get_parameter(f"{path}.weight"), keep) for path, keep in zeros.items()]
         if any(stage.teacher == "before" for stage in plan):
             teachers["before"] = _teacher(experiment, model)
         if method is not None:
@@ -83,16 +84,12 @@ def execute(
     return rows
 
 
-def _weight(model: nn.Module, path: str) -> nn.Parameter:
-    return model.get_parameter(f"{path}.weight")
-
-
 def _zeros(method: Any, model: nn.Module) -> dict[str, Tensor]:
     """The zeros that a sparse method left, as in `model.held`."""
     if "sparse weights" not in method.produces:
         return {}
     sparse = [fact.name for fact in method.ledger(model) if fact.density < 1 and not fact.skipped]
-    return {name: _weight(model, name).detach() != 0 for name in sparse}
+    return {name: masks.of_zeros(model.get_submodule(name)) for name in sparse}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from gossamer.data.text import TextClassification
 from gossamer.dense import Dense
 from gossamer.execution import execute
 from gossamer.journal import Journal
+from gossamer.quantization.packed import PackedLinear
 from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
@@ -53,6 +54,7 @@ class Row:
     language: bool = False  # a causal language model instead of a classifier
 
 
+GRID = {"samples": 20, "quantize_lr": 1e-3, "share": 0.5}
 STRUCTURED = {"sparsity": 0.0, "heads": 0.25, "neurons": 0.4}
 SIDE = {"deploy": "side_branch"}
 ROWS = {
@@ -109,6 +111,14 @@ ROWS = {
         tampered=("zero filled",),
     ),
     "ast": Row({"ast": {"decay": 0.1, "refresh": 3}}, tampered=("zero filled",)),
+    "nm_prune": Row({"nm_prune": {}}, tampered=("zero filled",)),
+    "ptq": Row({"ptq": {"samples": 20}}, tampered=("off the grid",), modules=(PackedLinear,)),
+    "qat": Row(
+        {"qat": {"samples": 20, "lr": 1e-3, "calibration": "entropy"}},
+        tampered=("off the grid",),
+        modules=(PackedLinear,),
+    ),
+    "gpusq": Row({"gpusq": GRID}, tampered=("zero filled",), modules=(PackedLinear,)),
     "lora, then magnitude": Row(
         {"lora": {}, "magnitude": {}}, freezes=True, tampered=("zero filled",)
     ),

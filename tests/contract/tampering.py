@@ -9,6 +9,14 @@ from torch import nn
 
 from gossamer.compression.dsee import SideBranchLinear
 from gossamer.models.parts import body_linears, parts_of
+from gossamer.quantization.packed import Packed
+
+
+@torch.no_grad()
+def off_the_grid(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """One weight is half a step from where the integers can be."""
+    layer = next(iter(body_linears(model).values()))
+    layer.weight[0, 0] += layer.scale[0] / 2
 
 
 @torch.no_grad()
@@ -25,7 +33,8 @@ def zero_filled(model: nn.Module, methods: Mapping[str, Any]) -> None:
 @torch.no_grad()
 def weights_shuffled(model: nn.Module, methods: Mapping[str, Any]) -> None:
     """The largest and the smallest weight of the first layer change places."""
-    weight = next(iter(body_linears(model).values())).weight.view(-1)
+    layer = next(iter(body_linears(model).values()))
+    weight = (layer.values if isinstance(layer, Packed) else layer.weight).view(-1)
     high, low = weight.argmax(), weight.argmin()
     weight[high], weight[low] = weight[low].clone(), weight[high].clone()
 
@@ -59,6 +68,7 @@ def neuron_back(model: nn.Module, methods: Mapping[str, Any]) -> None:
 
 TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
     "zero filled": zero_filled,
+    "off the grid": off_the_grid,
     "weights shuffled": weights_shuffled,
     "adapter left": adapter_left,
     "support doubled": support_doubled,

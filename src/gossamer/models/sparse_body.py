@@ -3,16 +3,17 @@ why a pattern does not fit them, the ledger of the result, and the proof that th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossamer.contract import Check, Fact, Stage
 from gossamer.errors import ConfigError
-from gossamer.models.parts import body_linears, parts_of
-from gossamer.sparsity import ledger
+from gossamer.models.parts import ROLES, body_linears, operations, parts_of
+from gossamer.sparsity import ledger, masks, scores
 from gossamer.sparsity.patterns import Pattern, parse
 
 
@@ -47,6 +48,42 @@ def problems(
     return found
 
 
+def prunable(model: nn.Module, roles: Collection[str] | None) -> dict[str, nn.Module]:
+    """The operations of these roles, of the body and around it; None: all but the head."""
+    return operations(model, [role for role in ROLES if role != "head"] if roles is None else roles)
+
+
+def operation_problems(model: nn.Module, pattern: str, roles: Collection[str] | None) -> list[str]:
+    """Why `prunable` operations cannot have `pattern`, which must be N:M; one line each."""
+    try:
+        parsed = parse(pattern)
+        layers = prunable(model, roles)
+    except ConfigError as error:
+        return [str(error)]
+    except ValueError as error:
+        return [f"roles={roles}: {error}"]
+    if not parsed.m:
+        return [f'pattern={pattern}: this method needs N:M, in quotes, e.g. "2:4"']
+    if not layers:
+        return [f"roles={roles}: no operation of this model has such a role"]
+    return [
+        f"pattern={parsed}: {path} has {problem}; leave its role out of `roles`"
+        for path, layer in layers.items()
+        if (problem := parsed.problem(tuple(layer.weight.flatten(1).shape)))
+    ]
+
+
+def prune_to(pattern: Pattern, layers: Mapping[str, Any], done: Collection[str]) -> Iterator[str]:
+    """Give each layer that is not in `done` the mask of its largest weights in N:M, and apply it;
+    yields its path. A weight of more dimensions is a matrix (out, all others)."""
+    for path, layer in layers.items():
+        if path not in done:
+            keep = pattern.mask(scores.magnitude(layer.weight).flatten(1), None)
+            masks.attach(layer, keep.view_as(layer.weight))
+            masks.apply(layer)
+            yield path
+
+
 def n_of_m_problems(model: nn.Module, pattern: str, roles: Collection[str] | None) -> list[str]:
     """Why the body's layers of these roles cannot have `pattern`, which must be N:M."""
     try:
@@ -68,12 +105,28 @@ def facts(
 ) -> list[Fact]:
     """A row for every linear layer of the body; those that `targets` (path -> declared density)
     does not name were left alone, for their role was not chosen."""
-    linear = parts_of(model).linear
+    return _facts(model, body_linears(model), pattern, targets)
+
+
+def operation_facts(
+    model: nn.Module, pattern: str, targets: Mapping[str, float | None]
+) -> list[Fact]:
+    """As `facts`, for the operations around the body too."""
+    return _facts(model, operations(model), pattern, targets)
+
+
+def _facts(
+    model: nn.Module,
+    layers: Mapping[str, Any],
+    pattern: str,
+    targets: Mapping[str, float | None],
+) -> list[Fact]:
+    roles = parts_of(model).linear | parts_of(model).outer
     return [
         ledger.fact(path, layer.weight, pattern, target=targets[path])
         if path in targets
-        else ledger.fact(path, layer.weight, skipped=f"{linear[path]} is not in roles")
-        for path, layer in body_linears(model).items()
+        else ledger.fact(path, layer.weight, skipped=f"{roles[path]} is not in roles")
+        for path, layer in layers.items()
     ]
 
 
