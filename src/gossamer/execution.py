@@ -80,8 +80,9 @@ def execute(
     return rows
 
 
-def _weight(model: nn.Module, path: str) -> nn.Parameter:
-    return model.get_parameter(f"{path}.weight")
+def _weight(model: nn.Module, path: str) -> Tensor:
+    """A parameter; of a packed layer, which nothing trains, what its integers stand for."""
+    return model.get_submodule(path).weight  # type: ignore[return-value]
 
 
 def _zeros(method: Any, model: nn.Module) -> dict[str, Tensor]:
@@ -136,7 +137,7 @@ class _Run:
     index: int
     first: int
     watch: Watch
-    held: Sequence[tuple[nn.Parameter, Tensor]]
+    held: Sequence[tuple[Tensor, Tensor]]
     teachers: dict[str, Frozen]
 
     @property
