@@ -150,7 +150,7 @@ def _ledgers(
             dense_directory=run.twin.directory / "export",
         ),
         "compute": compute.compute(
-            placed(twin, device), placed(loaded, device), workloads[first], first
+            placed(twin, device), placed(loaded, device), workloads[first], first, last_facts
         ),
         "speed": [
             entry
@@ -160,7 +160,12 @@ def _ledgers(
             )
         ],
         "layers": [
-            {**asdict(fact), "shape": list(fact.shape), "method": name}
+            {
+                **asdict(fact),
+                "shape": list(fact.shape),
+                "operands": fact.operands and list(fact.operands),
+                "method": name,
+            }
             for name, fact in merged.values()
         ],
     }

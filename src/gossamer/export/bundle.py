@@ -134,7 +134,8 @@ class Bundle:
 def facts(directory: str | Path) -> list[Fact]:
     """The ledger that was exported with the model, so that it can be measured again later."""
     rows = _manifest(Path(directory))["facts"]
-    return [Fact(**{**row, "shape": tuple(row["shape"])}) for row in rows]
+    pairs = ("shape", "operands")  # JSON has no tuples
+    return [Fact(**row | {n: tuple(row[n]) for n in pairs if row.get(n)}) for row in rows]
 
 
 def _manifest(directory: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ width d then takes exactly n(12d² + 2nd). One multiply-accumulate is two of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, shape_wrapper
+
+from gossamer.contract import Fact
+from gossamer.measure import formats
+from gossamer.quantization.packed import Packed
 
 COUNTED_BY = f"torch.utils.flop_counter.FlopCounterMode (torch {torch.__version__})"
 aten = torch.ops.aten
@@ -69,22 +73,33 @@ def macs_nonzero(model: nn.Module, inputs: Mapping[str, Any]) -> int:
 
 
 def compute(
-    dense: nn.Module, model: nn.Module, inputs: Mapping[str, Any], workload: str
+    dense: nn.Module,
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    workload: str,
+    facts: Iterable[Fact] = (),
 ) -> dict[str, Any]:
     """The record's `compute`: MACs per sample (one row of `inputs`) of the twin and of the model;
-    `workload` is the inputs' name.
+    `workload` is the inputs' name, `facts` the ledger.
 
     `macs_effective` is what the finished model is counted to execute here: removed heads and
     neurons are gone from it, zeros inside a dense product are not."""
-    rows = _rows(inputs)
+    rows, ledger = _rows(inputs), list(facts)
+    before, after = macs(dense, inputs), macs(model, inputs)
     return {
-        "macs_dense": macs(dense, inputs).total // rows,
-        "macs_effective": macs(model, inputs).total // rows,
+        "macs_dense": before.total // rows,
+        "macs_effective": after.total // rows,
         "macs_nonzero": macs_nonzero(model, inputs) // rows,
         "counted_by": COUNTED_BY,
         "workload": workload,
         "modelled": None,
+        "bit_operations": _each(formats.bit_operations(after.total, after.modules, ledger), rows),
+        "bit_operations_dense": _each(formats.dense_bit_operations(before.total, ledger), rows),
     }
+
+
+def _each(count: int | None, rows: int) -> int | None:
+    return None if count is None else count // rows
 
 
 def _counter() -> FlopCounterMode:
@@ -121,11 +136,13 @@ class _AllTrue(TorchDispatchMode):
 
 
 class _Zeros(TorchDispatchMode):
-    """Adds up the MACs whose weight, a parameter or buffer of the model, is exactly zero."""
+    """Adds up the MACs whose weight, a parameter or buffer of the model or what a packed layer's
+    integers stand for, is exactly zero."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        stored = [*model.parameters(), *model.buffers()]
+        packed = [module.weight for module in model.modules() if isinstance(module, Packed)]
+        stored = [*model.parameters(), *model.buffers(), *packed]
         self.weights = {t.untyped_storage().data_ptr() for t in stored if t.numel()}
         self.macs = 0
 

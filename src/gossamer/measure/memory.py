@@ -12,13 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from gossamer.quantization.packed import Packed
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): sets VmHWM to the current resident set
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters and buffers, each storage once; also on the meta device."""
-    plain = (p for t in (*model.parameters(), *model.buffers()) for p in _plain(t))
+    """Bytes of all parameters and buffers, each storage once, and of the weights that packed layers
+    have unpacked beside them; also on the meta device."""
+    layers = (module for module in model.modules() if isinstance(module, Packed))
+    unpacked = [weight for layer in layers if (weight := layer.unpacked()) is not None]
+    plain = (p for t in (*model.parameters(), *model.buffers(), *unpacked) for p in _plain(t))
     storages = [tensor.untyped_storage() for tensor in plain]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 

@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.contract import Fact
+from gossamer.measure import formats
+from gossamer.quantization.packed import Packed
 
 
 def parameters(model: nn.Module) -> int:
-    """Elements of all parameters; one that is used under several names counts once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Elements of all parameters; one that is used under several names counts once. A packed layer
+    counts the weights that its integers stand for."""
+    packed = sum(torch.Size(layer.shape).numel() for layer in _packed(model))
+    return packed + sum(parameter.numel() for parameter in model.parameters())
 
 
 def nonzero_parameters(model: nn.Module) -> int:
     """Elements of all parameters that are not exactly zero."""
-    return sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters())
+    packed = sum(int(torch.count_nonzero(layer.integers())) for layer in _packed(model))
+    return packed + sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters())
 
 
 def bits_per_weight(model: nn.Module, facts: Iterable[Fact]) -> float | None:
@@ -75,7 +80,13 @@ def size(
         "checkpoint_bytes": checkpoint_bytes(directory),
         "dense_checkpoint_bytes": checkpoint_bytes(dense_directory),
         "state_bytes": state_bytes(rows),
+        "format_bytes": formats.storage_bytes(parameters(model), rows),
+        "dense_format_bytes": formats.dense_bytes(parameters(dense), rows),
     }
+
+
+def _packed(model: nn.Module) -> Iterator[Packed]:
+    return (module for module in model.modules() if isinstance(module, Packed))
 
 
 def _stored(model: nn.Module, name: str) -> Iterator[Tensor]:

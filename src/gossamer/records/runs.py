@@ -34,8 +34,16 @@ LEDGERS = {
         "checkpoint_bytes",
         "dense_checkpoint_bytes",
         "state_bytes",
+        "format_bytes",
+        "dense_format_bytes",
     ),
-    "compute": ("macs_dense", "macs_effective", "macs_nonzero"),
+    "compute": (
+        "macs_dense",
+        "macs_effective",
+        "macs_nonzero",
+        "bit_operations",
+        "bit_operations_dense",
+    ),
     "budget": ("base", "steps", "unspent", "total", "teacher_passes", "tokens"),
 }
 # Keys of a data set that only say how its rows are cut, batched and kept, not which they are.

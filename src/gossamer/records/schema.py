@@ -103,6 +103,9 @@ class Size(Part):
     checkpoint_bytes: int
     dense_checkpoint_bytes: int
     state_bytes: int
+    # None: nothing was quantised or in N:M, or a record older than this field
+    format_bytes: int | None = None
+    dense_format_bytes: int | None = None
 
 
 class Modelled(Part):
@@ -117,6 +120,9 @@ class Compute(Part):
     counted_by: str
     workload: str
     modelled: Modelled | None
+    # None: nothing was quantised or in N:M, or a record older than this field
+    bit_operations: int | None = None
+    bit_operations_dense: int | None = None
 
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -167,6 +173,7 @@ class Layer(Part):
     changed: bool
     skipped: str | None
     method: str | None
+    operands: list[int] | None = None  # bits of weights and inputs; None: floats, or an old record
 
 
 class Check(Part):

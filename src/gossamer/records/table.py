@@ -76,11 +76,19 @@ def rows(record: Record) -> Iterator[Row]:
     )
     before, after = size["dense_checkpoint_bytes"], size["checkpoint_bytes"]
     yield "on disk, MB", f"{before / 1e6:,.2f}", f"{after / 1e6:,.2f}", relative(before, after)
+    if after := size.get("format_bytes"):
+        before = size["dense_format_bytes"]
+        cells = f"{before / 1e6:,.2f}", f"{after / 1e6:,.2f}", f"{before / after:.2f}× smaller"
+        yield "storage by format, MB", *cells
     before, after = compute["macs_dense"], compute["macs_effective"]
     yield "MACs per sample, executed", amount(before), amount(after), relative(before, after)
     if (theory := compute["macs_nonzero"]) != after:
         label = "MACs of non-zeros, theoretical"
         yield label, amount(before), amount(theory), relative(before, theory)
+    if after := compute.get("bit_operations"):
+        before = compute["bit_operations_dense"]
+        cells = amount(before), amount(after), f"{before / after:.2f}× fewer"
+        yield "bit operations, theoretical", *cells
     for label, entry in zip(speed_labels(record["speed"]), record["speed"], strict=True):
         yield latency_row(f"latency p50, {label}", entry)
 

@@ -28,12 +28,26 @@ def cost(group: Group, name: str = "") -> str:
     ]
     if theory < done - SAME:
         parts.insert(2, f"MACs of non-zeros {percent(theory)} (theory only)")
+    parts += _by_format(group)
     nothing = f"Nothing of {name} is smaller or faster" if name else "Nothing is smaller or faster"
     whose = f"The cost of {name}" if name else "Its cost"
     return (
         f"{whose if gain else nothing}: {'; '.join(parts)}. "
         f"Shares are of the dense model; it trained {percent(trained)} of the parameters."
     )
+
+
+def _by_format(group: Group) -> list[str]:
+    """The rules by which papers count what is quantised or in N:M, where every run has them."""
+    parts = []
+    for name, dense, told in (
+        ("size.format_bytes", "size.dense_format_bytes", "storage by format {:.2f}× smaller"),
+        ("compute.bit_operations", "compute.bit_operations_dense", "bit operations {:.2f}× fewer"),
+    ):
+        after, before = (figure(group.seeds, n, None)["value"] for n in (name, dense))
+        if after and before:
+            parts.append(told.format(before / after) + " (theory only)")
+    return parts
 
 
 def bargains(best: Group, ranked: Sequence[Group]) -> list[str]:
