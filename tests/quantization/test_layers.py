@@ -211,3 +211,25 @@ def test_the_unpacked_weight_is_made_once_and_follows_the_integers(bias):
     assert torch.equal(source.weight, -weight)
     copied = copy.deepcopy(source)
     assert torch.equal(copied.weight, source.weight) and copied.weight is not source.weight
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_scales_stay_float32_in_a_model_of_another_dtype(kind):
+    source = calibrated(kind, 8, "2:4").packed()
+    half = copy.deepcopy(source).to(torch.bfloat16)
+    assert half.scale.dtype is half.input_scale.dtype is torch.float32
+    assert torch.equal(half.integers(), source.integers())
+    assert half.bias.dtype is torch.bfloat16
+    out = half(inputs(kind).bfloat16())
+    assert out.dtype is torch.bfloat16
+    torch.testing.assert_close(out.float(), source(inputs(kind)), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_a_packed_layer_compiles_to_what_it_computes(kind):
+    """The graph is captured whole, by what an exporter sees: no break at the unpacked weight."""
+    source, x = calibrated(kind, 8, "2:4").packed(), inputs(kind)
+    with torch.no_grad():
+        want = source(x)
+        compiled = torch.compile(source, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(x), want)

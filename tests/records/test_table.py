@@ -27,6 +27,22 @@ def test_dense_and_compressed_stand_side_by_side(capsys) -> None:
     assert "model   outputs/a/b/seed1/export" in text
 
 
+def test_what_is_counted_by_format_stands_beside_what_is_on_disk(capsys) -> None:
+    assert "by format" not in printed(capsys) and "bit operations" not in printed(capsys)
+    text = printed(
+        capsys,
+        size__format_bytes=62_500,
+        size__dense_format_bytes=400_000,
+        compute__bit_operations=64_000_000,
+        compute__bit_operations_dense=2_048_000_000,
+    )
+    told = line(text, "storage by format, MB").split()[4:]
+    assert told == ["0.40", "0.06", "6.40×", "smaller"]
+    told = line(text, "bit operations, theoretical").split()[3:]
+    assert told == ["2.05", "G", "64.00", "M", "32.00×", "fewer"]
+    assert line(text, "on disk, MB").split()[3:] == ["0.40", "0.36", "-10.0%"]
+
+
 @pytest.mark.parametrize(
     ("p50", "low", "high", "words"),
     [

@@ -79,6 +79,17 @@ class Packed(nn.Module):
         x = grid.quantized_input(x, self.input_scale, self.bits)
         return self._product(x, self.weight.to(x.dtype))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Packed:
+        """Scales stay float32 when the model goes to another dtype: rounded ones would be another
+        grid."""
+        scales = {name: self._buffers[name] for name in ("scale", "input_scale")}
+        super()._apply(fn, recurse)
+        for name, scale in scales.items():
+            moved = self._buffers[name]
+            if scale is not None and moved is not None and moved.dtype != scale.dtype:
+                self._buffers[name] = scale.to(moved.device)
+        return self
+
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         raise NotImplementedError
 

@@ -60,6 +60,21 @@ def test_a_clear_winner_is_named_with_its_interval_and_its_gain() -> None:
     assert "1.25× faster [1.20, 1.30] at batch 1" in details
 
 
+def test_what_is_counted_by_format_is_told_as_theory_beside_what_was_found() -> None:
+    counted = {
+        "size__format_bytes": 62_500,
+        "size__dense_format_bytes": 400_000,
+        "compute__bit_operations": 10,
+        "compute__bit_operations_dense": 320,
+    }
+    details = sentence(*seeds("dsee", CLEAR, **counted))[2]
+    assert "Its cost: 0.36 MB on disk (90.0%)" in details
+    assert (
+        "storage by format 6.40× smaller (theory only); bit operations 32.00× fewer (theory only)"
+    ) in details
+    assert "by format" not in sentence(*seeds("dsee", CLEAR))[2]
+
+
 def test_an_interval_that_contains_0_is_no_win() -> None:
     headline, tone, _ = sentence(*seeds("dsee", EVEN))
     assert headline.startswith("No method is shown to beat the dense model. Best is dsee:")

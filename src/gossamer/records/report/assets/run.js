@@ -119,6 +119,8 @@ function runLedgers(run) {
       ['MACs executed', macs(compute.macs_dense), macs(compute.macs_effective), share(compute.macs_effective, compute.macs_dense)],
       ['MACs of non-zeros (no runtime is claimed to skip the others)', macs(compute.macs_dense), macs(compute.macs_nonzero), share(compute.macs_nonzero, compute.macs_dense)],
       ['non-zero parameters', whole(size.dense_parameters), whole(size.nonzero_parameters), share(size.nonzero_parameters, size.dense_parameters)],
+      ...(size.format_bytes ? [['storage by format (values and positions, no scales)', mb(size.dense_format_bytes), mb(size.format_bytes), share(size.format_bytes, size.dense_format_bytes)]] : []),
+      ...(compute.bit_operations ? [['bit operations (bits of both operands, kept weights)', macs(compute.bit_operations_dense), macs(compute.bit_operations), share(compute.bit_operations, compute.bit_operations_dense)]] : []),
     ], 'Theoretical')),
     ledger('Measured', 'The model and its twin in turns, on one device.', run.speed.length
       ? plainTable([['workload'], ['measured on'], ['dense p50, ms', true], ['p50, ms', true], ['p95, ms', true], ['per second', true], ['peak MB', true], ['speed-up [95%]', true]],
