@@ -27,6 +27,7 @@ from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
 from gossamer.tasks.language_modeling import LanguageModeling
+from tests.contract.pictures import TINY, PictureClassification, Pictures
 from tests.models.decoders import DRAWN
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -41,6 +42,7 @@ NODE = {
     "neurons": 48,
 }
 LLAMA = {"_target_": "gossamer.models.llama.Llama", **DRAWN}
+VIT = {"_target_": "gossamer.models.vit.Vit", **TINY}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Row:
     freezes: bool = False  # some parameters do not train in its trained stages
     tampered: tuple[str, ...] = ()  # what its own verify must find, see tampering.py
     modules: tuple[type[nn.Module], ...] = ()  # that it may leave beside those of a dense model
-    language: bool = False  # a causal language model instead of a classifier
+    language: bool = False  # a causal language model instead of a classifier of texts
+    vision: bool = False  # a vision transformer instead
 
 
 GRID = {"samples": 20, "quantize_lr": 1e-3, "share": 0.5}
@@ -141,6 +144,24 @@ ROWS |= {"none on LLaMA": Row({}, language=True)} | {
     f"{name} on LLaMA": Row({name: settings}, tampered=("zero filled",), language=True)
     for name, settings in ON_LLAMA.items()
 }
+ON_VIT: dict[str, dict[str, Any]] = {
+    "magnitude": {"pattern": "2:4"},
+    "wanda": {"samples": 20},
+    "sparsegpt": {"samples": 20},
+    "cast": {"decay": None},
+}
+ROWS |= {
+    "none on ViT": Row({}, vision=True),
+    "dsee on ViT": Row(
+        {"dsee": {"roles": ("qkv",), "neurons": 0.4}},
+        freezes=True,
+        tampered=("zero filled", "neuron back"),
+        vision=True,
+    ),
+} | {
+    f"{name} on ViT": Row({name: settings}, tampered=("zero filled",), vision=True)
+    for name, settings in ON_VIT.items()
+}
 COMPRESSED = [name for name, row in ROWS.items() if row.methods]
 
 
@@ -198,12 +219,16 @@ def methods(row: Row) -> dict[str, Any]:
 
 
 def experiment(row: Row, seed: int = 3) -> Experiment:
-    """Fresh objects for one run: a 2-layer BERT, 32 wide, on the words; or a LLaMA on the lines."""
+    """Fresh objects for one run: a 2-layer BERT, 32 wide, on the words; or a LLaMA on the lines; or
+    a vision transformer on the pictures."""
     training = Training(
         base_steps=4, steps=8, lr=1e-3, checkpoint_every=3, accelerator="cpu", progress=False
     )
-    node = LLAMA if row.language else NODE
-    task, data = (LanguageModeling(), Lines()) if row.language else (Classification(), Words())
+    node, task, data = NODE, Classification(), Words()
+    if row.language:
+        node, task, data = LLAMA, LanguageModeling(), Lines()
+    if row.vision:
+        node, task, data = VIT, PictureClassification(), Pictures()
     builder = targets.build(node)
     made = Experiment(builder, task, data, training, seed, methods(row), {"model": node})
     made.data.load()

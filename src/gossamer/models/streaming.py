@@ -4,7 +4,8 @@ need hold one block at a time, and a method can change a block before the next o
 The blocks are `model.parts.blocks`. A block takes the hidden states first and returns them, alone
 or as the first entry of a tuple, in the same shape. What else it is called with (masks, positions;
 never a cache) is recorded once, from a pass in which no block computes: it must not depend on what
-the blocks compute.
+the blocks compute. Where the model does something between two blocks (the stages of a Swin, between
+which patches are merged), it does so when the blocks before are done.
 
 Hidden states are kept where the model is: those of a model on the CPU that streams through a GPU
 are on the CPU, and of a model that is on the GPU, there.
@@ -38,9 +39,11 @@ class Passage:
     """One batch on its way through the blocks."""
 
     inputs: dict[str, Tensor]  # what the model is given, (rows, …) each
-    states: Tensor  # (rows, tokens, width): what the next block is fed
+    states: Tensor  # (rows, tokens, width), a Swin's (rows, height, width, features): what the
+    # next block is fed
     arguments: list[Arguments]  # of the call of each block
     packed: bool  # do the blocks return a tuple?
+    apart: frozenset[int] = frozenset()  # blocks that are not fed just what the one before returned
 
     @property
     def real(self) -> Tensor | None:
@@ -73,6 +76,7 @@ def enter(
                     calls[0][0].to(home),
                     [_to(arguments, home, moved) for _, arguments in calls],
                     packed,
+                    _apart([states for states, _ in calls]),
                 )
             )
     return passages
@@ -87,6 +91,7 @@ def blocks(model: nn.Module, passages: list[Passage], device: Device) -> Iterato
     is asked for, the states become what this one, as it is by then, makes of them."""
     for index, path in enumerate(parts_of(model).blocks):
         block = model.get_submodule(path)
+        _cross(model, [passage for passage in passages if index in passage.apart], index, device)
 
         def run(
             watch: Callable[[Passage], None], block: nn.Module = block, index: int = index
@@ -102,6 +107,24 @@ def blocks(model: nn.Module, passages: list[Passage], device: Device) -> Iterato
                 for passage in passages:
                     states = _call(block, passage, index, device)
                     passage.states = states.to(passage.states.device)
+
+
+def _apart(fed: list[Tensor]) -> frozenset[int]:
+    """Which blocks are fed something else than what was handed on by the block before."""
+    return frozenset(i for i in range(1, len(fed)) if fed[i] is not fed[i - 1])
+
+
+def _cross(model: nn.Module, passages: list[Passage], index: int, device: Device) -> None:
+    """Bring the states from behind block `index` - 1 to before block `index`: what the model does
+    between the two."""
+    if not passages:
+        return
+    with on_device(lambda: _outside(model), device):
+        for passage in passages:
+            made = passage.states.to(device)
+            with _bypassed(model, passage.packed, made, index - 1) as calls:
+                _forward(model, passage.inputs, device)
+            passage.states = calls[index][0].to(passage.states.device)
 
 
 def leave(model: nn.Module, passages: Iterable[Passage], device: Device) -> Iterator[Any]:
@@ -200,10 +223,10 @@ def _is_packed(
 
 @contextmanager
 def _bypassed(
-    model: nn.Module, packed: bool, last: Tensor | None = None
+    model: nn.Module, packed: bool, made: Tensor | None = None, at: int = -1
 ) -> Iterator[list[tuple[Tensor, Arguments]]]:
-    """The model with blocks that do not compute: each hands its states on, but the last one `last`
-    if that is given. The list collects the states and the other arguments of each call."""
+    """The model with blocks that do not compute: each hands its states on, but block `at` (-1: the
+    last) `made`, if that is given. The list collects each call's states and other arguments."""
     modules = [model.get_submodule(path) for path in parts_of(model).blocks]
     calls: list[tuple[Tensor, Arguments]] = []
 
@@ -211,8 +234,8 @@ def _bypassed(
         states = args[0] if args else kwargs.pop("hidden_states")
         rest = {name: None if name in CACHES else value for name, value in kwargs.items()}
         calls.append((states, (args[1:], rest)))
-        if last is not None and len(calls) == len(modules):
-            states = last
+        if made is not None and len(calls) == (at % len(modules)) + 1:
+            states = made
         return (states,) if packed else states
 
     replaced = [vars(module).get("forward") for module in modules]
