@@ -22,7 +22,7 @@ from gossamer.data.text import TextClassification
 from gossamer.dense import Dense
 from gossamer.execution import execute
 from gossamer.journal import Journal
-from gossamer.quantization.packed import PackedLinear
+from gossamer.quantization.packed import PackedConv2d, PackedLinear
 from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
 from gossamer.tasks.classification import Classification
@@ -57,6 +57,7 @@ class Row:
     vision: bool = False  # a vision transformer instead
 
 
+PACKED = (PackedLinear, PackedConv2d)
 GRID = {"samples": 20, "quantize_lr": 1e-3, "share": 0.5}
 STRUCTURED = {"sparsity": 0.0, "heads": 0.25, "neurons": 0.4}
 SIDE = {"deploy": "side_branch"}
@@ -152,6 +153,19 @@ ON_VIT: dict[str, dict[str, Any]] = {
 }
 ROWS |= {
     "none on ViT": Row({}, vision=True),
+    "nm_prune, then qat on ViT": Row(
+        {"nm_prune": {}, "qat": {"samples": 20, "lr": 1e-3}},
+        tampered=("zero filled", "off the grid"),
+        modules=PACKED,
+        vision=True,
+    ),
+    "gpusq on ViT": Row({"gpusq": GRID}, tampered=("zero filled",), modules=PACKED, vision=True),
+    "gpusq INT4 on ViT": Row(
+        {"gpusq": {**GRID, "bits": 4, "hard_target": "teacher"}},
+        tampered=("zero filled",),
+        modules=PACKED,
+        vision=True,
+    ),
     "dsee on ViT": Row(
         {"dsee": {"roles": ("qkv",), "neurons": 0.4}},
         freezes=True,
