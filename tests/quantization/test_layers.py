@@ -226,10 +226,15 @@ def test_scales_stay_float32_in_a_model_of_another_dtype(kind):
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_a_packed_layer_compiles_to_what_it_computes(kind):
-    """The graph is captured whole, by what an exporter sees: no break at the unpacked weight."""
-    source, x = calibrated(kind, 8, "2:4").packed(), inputs(kind)
+@pytest.mark.parametrize("form", ["fake", "packed", "unpacked"])
+def test_a_layer_is_captured_as_one_graph_that_computes_the_same(kind, form):
+    """What compilers and exporters see: no break at the weight, unpacked before or not."""
+    layer, x = calibrated(kind, 8, "2:4"), inputs(kind)
+    want = layer(x)
+    layer = layer if form == "fake" else layer.packed()
+    if form == "unpacked":
+        assert layer.weight is layer.unpacked()
     with torch.no_grad():
-        want = source(x)
-        compiled = torch.compile(source, backend="eager", fullgraph=True)
-        assert torch.equal(compiled(x), want)
+        captured = torch.compile(layer, backend="eager", fullgraph=True)
+        assert torch.equal(captured(x), want)
+        assert torch.equal(torch.export.export(layer, (x,)).module()(x), want)

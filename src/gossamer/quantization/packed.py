@@ -63,6 +63,9 @@ class Packed(nn.Module):
     def weight(self) -> Tensor:
         """The weight (out, …) float32 that the integers stand for: always the same tensor, as long
         as they stay what and where they are."""
+        if torch.compiler.is_compiling():  # no graph can ask whether a tensor has changed
+            made = self.unpacked()
+            return grid.dequantized(self.integers(), self.scale) if made is None else made
         sources = [t for t in (self.values, self.positions, self.scale) if t is not None]
         versions = [None if t.is_inference() else t._version for t in sources]
         if not self._unpacked or not self._current(sources, versions):
