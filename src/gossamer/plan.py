@@ -12,6 +12,7 @@ from gossamer import crew, targets
 from gossamer.contract import Stage
 from gossamer.data.info import DataInfo
 from gossamer.errors import ConfigError, GossamerError
+from gossamer.export.bundle import Bundle
 from gossamer.measure import memory, size
 from gossamer.stages import Experiment, Training, plan_stages
 from gossamer.tasks.zero_shot import ZeroShot
@@ -62,6 +63,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
         name: node(f"compression.{name}", content)
         for name, content in config["compression"].items()
     }
+    exporter = node("export", config["export"]) if config.get("export") else Bundle()
     if problems:
         raise ConfigError(*problems)
     return Experiment(
@@ -73,6 +75,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
         methods=methods,
         nodes={key: config[key] for key in ("model", "dataset", "task", "compression")},
         zero_shot=_zero_shot(config.get("eval") or {}),
+        exporter=exporter,
     )
 
 
@@ -145,6 +148,7 @@ def problems(experiment: Experiment) -> list[str]:
             )
     if experiment.zero_shot is not None:
         found += experiment.zero_shot.problems(kind)
+    found += experiment.exporter.requirements(experiment.data.info)
     if found:
         return found
     if hasattr(experiment.task, "requirements"):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,8 +16,13 @@ from gossamer.dense import Dense
 from gossamer.export import bundle
 from gossamer.interruption import interruption
 from gossamer.measure import compute, runtimes, size
+from gossamer.measure.deployed import Files
+from gossamer.measure.onnx_runtime import Session
 from gossamer.records import predictions
 from gossamer.stages import Experiment, Watch, placed
+from gossamer.tasks.evaluation import inputs_of
+
+ROWS = 32  # that an export for another runtime is checked on
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     before anything is reported if a check fails."""
     experiment, folder = run.experiment, run.directory / "export"
     facts = {name: method.ledger(run.model) for name, method in experiment.methods.items()}
-    artifacts = bundle.save(
+    experiment.exporter.save(
         run.model,
         folder,
         builder=experiment.nodes["model"],
@@ -49,7 +55,8 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     )
     loaded = bundle.load(folder)
     facts = {name: method.ledger(loaded) for name, method in experiment.methods.items()}
-    checks = _checks(run, loaded, facts)
+    checks = _checks(run, loaded, facts) + _written(experiment, loaded, folder)
+    artifacts = bundle.digests(folder)
     proof.demand(checks, facts)
     run.say("checked: " + ", ".join(check.name for check in checks))
 
@@ -118,6 +125,48 @@ def _checks(run: Finished, loaded: nn.Module, facts: Mapping[str, list[Fact]]) -
     ]
 
 
+def _written(experiment: Experiment, loaded: nn.Module, folder: Path) -> list[Check]:
+    """Write the exported model for another runtime, if one was chosen, and check the file."""
+    exporter = experiment.exporter
+    if exporter.file is None or exporter.refused(loaded):
+        return []
+    inputs = inputs_of(experiment.data.sample(ROWS))
+    path = exporter.write(loaded, inputs, folder / exporter.file)
+    return exporter.checks(loaded, inputs, path, Session(path))
+
+
+def workloads_of(experiment: Experiment, batch_sizes: Sequence[int] = ()) -> dict[str, Any]:
+    """What speed is measured on: with these batch sizes, else the export's, else the task's own."""
+    sizes = tuple(batch_sizes) or experiment.exporter.batch_sizes
+    return experiment.task.workloads(experiment.data, *([sizes] if sizes else []))
+
+
+def timed(
+    experiment: Experiment,
+    twin: nn.Module,
+    loaded: nn.Module,
+    folder: Path,
+    workloads: Mapping[str, Mapping[str, Any]],
+    facts: Sequence[Fact],
+    kind: str,
+    *,
+    alone: bool = True,
+) -> list[dict[str, Any]]:
+    """The record's `speed` on one kind of device. On the CPU also in the runtime that the model in
+    `folder` was written for, or why it was not."""
+    exporter = experiment.exporter
+    if exporter.file is None or kind != "cpu":
+        return runtimes.timed(twin, loaded, workloads, facts, kind, alone=alone)
+    if reason := exporter.refused(loaded):
+        here = runtimes.timed(twin, loaded, workloads, facts, kind, alone=alone)
+        return here + [{"workload": name, "skipped": reason} for name in workloads]
+    with TemporaryDirectory() as scratch:
+        inputs = inputs_of(experiment.data.sample(2))
+        dense = exporter.write(twin.cpu(), inputs, Path(scratch) / exporter.file)
+        files = Files(dense, folder / exporter.file)
+        return runtimes.timed(twin, loaded, workloads, facts, kind, alone=alone, files=files)
+
+
 @torch.no_grad()
 def _logits(run: Finished, model: nn.Module, sample: Mapping[str, Tensor]) -> Tensor:
     """On the run's device, where a large model takes seconds; the model is left on the CPU."""
@@ -135,7 +184,7 @@ def _ledgers(
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     experiment, device = run.experiment, run.experiment.training.device()
-    workloads = experiment.task.workloads(experiment.data)
+    workloads = workloads_of(experiment)
     first = next(iter(workloads))
     merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
     last_facts = [fact for _, fact in merged.values()]
@@ -155,8 +204,15 @@ def _ledgers(
         "speed": [
             entry
             for kind in dict.fromkeys(["cpu", device.type])
-            for entry in runtimes.timed(
-                twin, loaded, workloads, last_facts, kind, alone=kind == device.type
+            for entry in timed(
+                run.experiment,
+                twin,
+                loaded,
+                run.directory / "export",
+                workloads,
+                last_facts,
+                kind,
+                alone=kind == device.type,
             )
         ],
         "layers": [

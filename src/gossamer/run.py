@@ -116,8 +116,8 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
 
     from gossamer import plan
     from gossamer.export import bundle
-    from gossamer.measure import runtimes
     from gossamer.records.table import SETTING
+    from gossamer.result import timed, workloads_of
 
     record, config = records.read(directory / "record.json"), read_config(directory)
     if record["status"] != "done":
@@ -130,10 +130,17 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     experiment = plan.checked({**config, "eval": {}})  # its quality stays as it is
     prepare_torch(experiment.training)
     experiment.open()
-    workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))
+    workloads = workloads_of(experiment, batch_sizes)
     export = directory / "export"
-    facts = bundle.facts(export)
-    new = runtimes.timed(bundle.load(twin), bundle.load(export), workloads, facts, device)
+    new = timed(
+        experiment,
+        bundle.load(twin),
+        bundle.load(export),
+        export,
+        workloads,
+        bundle.facts(export),
+        device,
+    )
     setting = ("workload", *SETTING)
     places = [[entry.get(name) for name in setting] for entry in new]
     kept = [e for e in record["speed"] if [e.get(name) for name in setting] not in places]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.contract import Batch, Stage
 from gossamer.errors import ConfigError
+from gossamer.export.bundle import Bundle
 from gossamer.seeds import drawing
 from gossamer.tasks.zero_shot import ZeroShot
 
@@ -81,6 +82,7 @@ class Experiment:
     nodes: dict[str, Any] = field(default_factory=dict)  # the configuration nodes it was built from
     tokenizer: Any = None
     zero_shot: ZeroShot | None = None  # what finished language models are asked besides
+    exporter: Bundle = field(default_factory=Bundle)  # how the result leaves the run
 
     def open(self) -> None:
         """Encode the data for the model. `data.load()` has been called."""

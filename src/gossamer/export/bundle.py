@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gossamer.contract import Fact
+from gossamer.contract import Check, Fact
+from gossamer.data.info import DataInfo
 from gossamer.errors import ConfigError, ResumeError, StageError
 from gossamer.export import hub, manifest, plain, sparse
 from gossamer.targets import build, locate
@@ -90,7 +91,7 @@ def save(
         hub.write(model, tokenizer, getattr(info, "classes", None), folder, config=readable)
         told["files"] = {file["path"]: file for file in _digests(folder, folder)}
         (folder / MANIFEST).write_text(json.dumps(told, indent=1, allow_nan=False))
-    return list(_digests(directory, directory.parent))
+    return digests(directory)
 
 
 def load(
@@ -125,10 +126,31 @@ def load(
 
 
 class Bundle:
-    """The choice `export=default`: this folder, as an object with the two functions above."""
+    """The choice `export=default`: this folder, as an object with the two functions above. Other
+    choices write a file for another runtime besides."""
 
     save = staticmethod(save)
     load = staticmethod(load)
+    file: str | None = None  # the other runtime's, in the folder
+    batch_sizes: tuple[int, ...] = ()  # that speed is measured with; (): the task's own
+
+    def requirements(self, info: DataInfo) -> list[str]:
+        """Why models of this data cannot be written, one line each."""
+        return []
+
+    def refused(self, model: nn.Module) -> str | None:
+        """Why `file` cannot be made of this model; None: it can."""
+        return None
+
+    def write(self, model: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> Path:
+        """Write the other runtime's file, of a model that is not `refused`; inputs: one batch."""
+        raise NotImplementedError("export=default has no other runtime")
+
+    def checks(
+        self, model: nn.Module, inputs: Mapping[str, Tensor], path: Path, run: Callable[..., Tensor]
+    ) -> list[Check]:
+        """What must be true of what was written; `run(**inputs)`: the runtime's logits."""
+        return []
 
 
 def facts(directory: str | Path) -> list[Fact]:
@@ -233,6 +255,11 @@ def _replacing(directory: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def digests(directory: Path) -> list[dict[str, Any]]:
+    """One {"path", "bytes", "sha256"} per file of an export, as `save` returns them."""
+    return list(_digests(directory, directory.parent))
 
 
 def _digests(folder: Path, base: Path) -> Iterator[dict[str, Any]]:

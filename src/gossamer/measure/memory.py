@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +37,37 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
         yield from _plain(getattr(tensor, name))
 
 
-def peak(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[int | None, str | None]:
+def peak(
+    model: nn.Module, inputs: Mapping[str, Any], call: Callable[..., Any] | None = None
+) -> tuple[int | None, str | None]:
     """Bytes of the model plus the most that one pass `model(**inputs)` holds beyond it, or None and
     why not. Inputs must be on the model's device; run the model once before (libraries allocate
-    workspaces at first use).
+    workspaces at first use). `call`: what runs the model, if it is not called itself.
 
     CUDA: the allocator's peak. Linux on the CPU: the rise of the process's peak resident set over
     the pass, after freed pages were given back; other threads that allocate meanwhile would count
     too, and pages that the pass can reuse from earlier ones are not seen. Elsewhere: None."""
     device = next(model.parameters()).device
     if device.type == "cuda":
-        return model_bytes(model) + _cuda_rise(model, inputs, device), None
+        return model_bytes(model) + _cuda_rise(call or model, inputs, device), None
     if device.type != "cpu":
         return None, f"no way to read the peak memory of a {device.type} device"
+    return peak_on_cpu(model_bytes(model), inputs, call or model)
+
+
+def peak_on_cpu(
+    held: int, inputs: Mapping[str, Any], call: Callable[..., Any]
+) -> tuple[int | None, str | None]:
+    """As `peak`, of what holds `held` bytes when it does not run."""
     if not sys.platform.startswith("linux"):
         return None, f"no way to reset the peak resident set on {sys.platform}"
     try:
-        return model_bytes(model) + _resident_rise(model, inputs), None
+        return held + _resident_rise(call, inputs), None
     except OSError as error:
         return None, f"the kernel does not let this process reset its peak memory: {error}"
 
 
-def _cuda_rise(model: nn.Module, inputs: Mapping[str, Any], device: torch.device) -> int:
+def _cuda_rise(model: Callable[..., Any], inputs: Mapping[str, Any], device: torch.device) -> int:
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -68,7 +77,7 @@ def _cuda_rise(model: nn.Module, inputs: Mapping[str, Any], device: torch.device
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _resident_rise(model: nn.Module, inputs: Mapping[str, Any]) -> int:
+def _resident_rise(model: Callable[..., Any], inputs: Mapping[str, Any]) -> int:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
     if trim is not None:
         trim(0)  # memory that the allocator keeps for later would hide what the pass takes

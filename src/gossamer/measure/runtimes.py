@@ -11,6 +11,7 @@ from torch import nn
 
 from gossamer.contract import Fact
 from gossamer.measure import semi_structured, size
+from gossamer.measure.deployed import Files, deployed
 from gossamer.measure.speed import RUNTIME, speed
 
 MANY = 1_000_000_000  # parameters of which a pass on a CPU takes minutes
@@ -24,14 +25,18 @@ def timed(
     device: str,
     *,
     alone: bool = True,
+    files: Files | None = None,
 ) -> list[dict[str, Any]]:
     """The record's `speed` on `device`: both models as they are, and, where the ledger says 2:4 and
     the device has sparse tensor cores, in bfloat16 with the dense twin dense and the compressed
-    model compressed. `alone`: no other device measures them, so that patience is worth it."""
+    model compressed. `alone`: no other device measures them, so that patience is worth it. `files`:
+    both models as ONNX, which a CPU is measured with."""
     if reason := _not_here(compressed, device, alone):
         return [{"workload": name, "skipped": reason} for name in workloads]
     sparse = semi_structured.sparse_layers(facts)
     notes = [semi_structured.NO_KERNEL] if sparse and device == "cpu" else []
+    if files is not None and device == "cpu":
+        return deployed(dense, compressed, files, workloads, notes=notes)
     entries = speed(dense, compressed, workloads, device=device, notes=notes)
     if sparse and device == "cuda":
         entries += _on_sparse_cores(dense, compressed, workloads, sparse)

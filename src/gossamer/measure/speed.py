@@ -45,10 +45,31 @@ class Timing:
         return self.rows * len(self.seconds) / sum(self.seconds)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """What takes turns: a model in one runtime, and what is said of it."""
+
+    call: Callable[..., Any]  # as the model is called
+    runtime: str
+    dtype: str
+    peak: Callable[[Mapping[str, Any]], int | None]  # bytes of it and one pass; None: unknown
+
+
+def in_torch(
+    model: nn.Module, runtime: str = RUNTIME, call: Callable[..., Any] | None = None
+) -> Contender:
+    """A model as torch runs it; `call`: what runs it, if it is not the model itself."""
+    call = model if call is None else call
+    return Contender(
+        call, runtime, _dtype(model), lambda inputs: memory.peak(model, inputs, call)[0]
+    )
+
+
 def interleaved(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Callable[..., Any]],
     inputs: Mapping[str, Any],
     *,
+    device: str | torch.device | None = None,
     warmup: int = 3,
     repeats: int = 30,
     seconds: float = 10.0,
@@ -57,9 +78,10 @@ def interleaved(
     """Time `model(**inputs)` of every model, taking turns, in eval mode and inference mode.
 
     `repeats` timed calls of each model after `warmup` calls, fewer (but not below `least`) once
-    `seconds` have passed. Models and inputs must be on one device. On CUDA a call is timed by
-    events around it and waited for; elsewhere by the clock."""
-    timed = _timer(next(iter(models.values())))
+    `seconds` have passed. Models and inputs must be on one device (None: the parameters' of the
+    first model). On CUDA a call is timed by events around it and waited for; elsewhere by the
+    clock."""
+    timed = _timer(_device(next(iter(models.values()))) if device is None else torch.device(device))
     calls = {name: _call(model, inputs) for name, model in models.items()}
     taken: dict[str, list[float]] = {name: [] for name in models}
     with torch.inference_mode():
@@ -93,28 +115,48 @@ def speed(
     model in one interleaved run on `device`, to which both are moved. `runtime` and `notes` say
     what runs them, and what must be known of it."""
     device = torch.device(device)
-    models = {"dense": dense.to(device).eval(), "compressed": compressed.to(device).eval()}
+    sides = {
+        "dense": in_torch(dense.to(device).eval(), runtime),
+        "compressed": in_torch(compressed.to(device).eval(), runtime),
+    }
     entries: list[dict[str, Any]] = []
     for name, inputs in workloads.items():
         given = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-        timings = interleaved(models, given, warmup=warmup, repeats=repeats, seconds=seconds)
-        sides = {side: _figures(models[side], given, timings[side]) for side in models}
+        calls = {side: each.call for side, each in sides.items()}
+        timings = interleaved(calls, given, warmup=warmup, repeats=repeats, seconds=seconds)
+        figures = {side: told(each, given, timings[side]) for side, each in sides.items()}
         entries.append(
             {
-                "workload": name,
-                "device": device_name(device),
-                "dtype": _dtype(compressed),
+                **setting(name, device, warmup, timings["dense"]),
+                "dtype": sides["compressed"].dtype,
                 "runtime": runtime,
-                "threads": torch.get_num_threads(),
-                "neighbours": neighbours(),
-                "warmup": warmup,
-                "repeats": len(timings["dense"].seconds),
                 "notes": list(notes),
                 "speed_up": paired_ratio(timings["dense"], timings["compressed"]),
-                **sides,
+                **figures,
             }
         )
     return entries
+
+
+def setting(workload: str, device: torch.device, warmup: int, timing: Timing) -> dict[str, Any]:
+    """What an entry of the record's `speed` says of how it was measured."""
+    return {
+        "workload": workload,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "neighbours": neighbours(),
+        "warmup": warmup,
+        "repeats": len(timing.seconds),
+    }
+
+
+def told(contender: Contender, inputs: Mapping[str, Any], timing: Timing) -> dict[str, Any]:
+    """Latency in ms, throughput in samples per second, peak memory in bytes (None: unknown)."""
+    return {
+        **timing.latency_ms,
+        "throughput": timing.throughput_per_second,
+        "peak_memory_bytes": contender.peak(inputs),
+    }
 
 
 def paired_ratio(dense: Timing, compressed: Timing) -> dict[str, float]:
@@ -150,21 +192,15 @@ def device_name(device: str | torch.device = "cpu") -> str:
         return platform.processor() or platform.machine() or "cpu"
 
 
-def _figures(model: nn.Module, inputs: Mapping[str, Any], timing: Timing) -> dict[str, Any]:
-    """Latency in ms, throughput in samples per second, peak memory in bytes (None: unknown)."""
-    return {
-        **timing.latency_ms,
-        "throughput": timing.throughput_per_second,
-        "peak_memory_bytes": memory.peak(model, inputs)[0],
-    }
-
-
-def _call(model: nn.Module, inputs: Mapping[str, Any]) -> Callable[[], Any]:
+def _call(model: Callable[..., Any], inputs: Mapping[str, Any]) -> Callable[[], Any]:
     return lambda: model(**inputs)
 
 
-def _timer(model: nn.Module) -> Callable[[Callable[[], Any]], float]:
-    device = next(model.parameters()).device
+def _device(model: Any) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _timer(device: torch.device) -> Callable[[Callable[[], Any]], float]:
     if device.type != "cuda":
         return _by_clock
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -10,6 +10,7 @@ share its draws, and often their partner; as two values they would make an inter
 """
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from gossamer.records.grouping import Group, Note
 from gossamer.records.intervals import mean_interval, paired_p
 from gossamer.records.runs import Run
+from gossamer.records.table import honest
+
+SIDES = ("dense", "compressed")
 
 
 def figure(row: Group, name: str, partners: Mapping[Run, Run] | None) -> dict[str, Any]:
@@ -44,20 +48,49 @@ def speed_ups(row: Group) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Dense / compressed latency by label of workload and setting, where every run of the row was
     measured: the geometric mean, and the widest of their intervals. And how many runs were measured
     where not every one was."""
-    measured: dict[str, list[Mapping[str, float]]] = defaultdict(list)
+    measured = _entries(row)
+    pooled = {
+        label: _pooled([entry["speed_up"] for entry in each])
+        for label, each in measured.items()
+        if len(each) == len(row.runs)
+    }
+    return pooled, {label: len(each) for label, each in measured.items() if label not in pooled}
+
+
+def honest_speed_ups(row: Group) -> dict[str, dict[str, float]]:
+    """Of `speed_ups`, those against the fastest runtime of the dense model, of the fastest of the
+    compressed one, by their means over the runs."""
+    means = [
+        {
+            **each[0],
+            "label": label,
+            **{side: {"p50": statistics.fmean(e[side]["p50"] for e in each)} for side in SIDES},
+        }
+        for label, each in _entries(row).items()
+        if len(each) == len(row.runs)
+    ]
+    pooled, _ = speed_ups(row)
+    return {entry["label"]: pooled[entry["label"]] for entry in honest(means)}
+
+
+def _entries(row: Group) -> dict[str, list[Mapping[str, Any]]]:
+    measured: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for run in row.runs:
         for label, entry in run.speed.items():
-            measured[label].append(entry["speed_up"])
-    pooled = {
-        label: {
-            "p50": math.exp(math.fsum(math.log(each["p50"]) for each in ups) / len(ups)),
-            "low": min(each["low"] for each in ups),
-            "high": max(each["high"] for each in ups),
-        }
-        for label, ups in measured.items()
-        if len(ups) == len(row.runs)
+            measured[label].append(entry)
+    return measured
+
+
+def _pooled(ups: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {
+        "p50": _geometric([each["p50"] for each in ups]),
+        "low": min(each["low"] for each in ups),
+        "high": max(each["high"] for each in ups),
     }
-    return pooled, {label: len(ups) for label, ups in measured.items() if label not in pooled}
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def missing(row: Group, name: str) -> list[Note]:

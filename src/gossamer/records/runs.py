@@ -129,7 +129,7 @@ def timed(entry: Mapping[str, Any]) -> bool:
 
 def place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     """What must be equal before two latencies may be averaged."""
-    return (entry["workload"], *(entry[name] for name in SETTING))
+    return (entry["workload"], *(entry.get(name) for name in SETTING))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Key]:

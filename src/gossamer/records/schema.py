@@ -153,6 +153,7 @@ class Timed(Part):
     speed_up: Ratio  # dense / compressed
     compressed: Times
     dense: Times
+    dense_runtime: str | None = None  # what ran the dense model; None: the same
     notes: list[str] = []  # what must be known of it, e.g. which layers ran dense
 
 

@@ -155,7 +155,8 @@ def _workload(name: str) -> tuple[str, str]:
 
 
 def _speed(record: Mapping[str, Any], workload: str, figure: str) -> float:
-    """Of the entry that the run itself measured, which is the first of its workload."""
+    """Of the entry that the run itself measured, which is the first of its workload (the
+    honest one, where it was measured against several runtimes)."""
     entries = [entry for entry in record["speed"] if entry["workload"] == workload]
     if not entries:
         known = ", ".join(dict.fromkeys(entry["workload"] for entry in record["speed"]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gossamer.records.figures import figure, speed_ups
+from gossamer.records.figures import figure, honest_speed_ups
 from gossamer.records.report.estimates import to_twin
 from gossamer.records.report.groups import Group
 from gossamer.records.table import speed_up
@@ -64,7 +64,7 @@ def bargains(best: Group, ranked: Sequence[Group]) -> list[str]:
             f"Smallest without a shown loss: {least.label}, {size:.2f} MB on disk "
             f"({percent(share)}), {found.change()}."
         )
-    timed = [(group, speed_ups(group.seeds)[0]) for group in ranked]
+    timed = [(group, honest_speed_ups(group.seeds)) for group in ranked]
     fastest = [
         (ups["p50"], group, name)
         for group, each in timed
@@ -92,9 +92,9 @@ def _holds(group: Group) -> bool:
 
 
 def told_speed_ups(group: Group) -> dict[str, str]:
-    """Measured speed-ups in words, by the rule of the end-of-run table."""
+    """Measured speed-ups in words, by the rules of the end-of-run table."""
     found = {}
-    for label, ups in speed_ups(group.seeds)[0].items():
+    for label, ups in honest_speed_ups(group.seeds).items():
         word = speed_up(**ups)
         interval = f" [{ups['low']:.2f}, {ups['high']:.2f}]"
         found[label] = word if word == "no speed-up" else word + interval
