@@ -10,6 +10,7 @@ from torch import nn
 from gossamer.errors import DataError, StageError
 from gossamer.models import streaming
 from gossamer.models.parts import Parts
+from tests.models import vision
 from tests.models.decoders import llama, windows
 from tests.models.encoders import CONFIGS, batch, built, randomised, saved
 
@@ -45,6 +46,44 @@ def test_a_decoder_gives_the_same_logits_streamed():
         with torch.no_grad():
             whole = model(input_ids=inputs["input_ids"], use_cache=False).logits
         torch.testing.assert_close(logits, whole, rtol=1e-6, atol=1e-6)
+
+
+def mixed(rows: int) -> list[dict[str, torch.Tensor]]:
+    """Pictures as they are trained on, with mixed-up answers."""
+    answers = {"labels": torch.zeros(rows).long(), "targets": torch.full((rows, 3), 1 / 3)}
+    return [{"x": vision.pictures(rows), **answers}, {"x": vision.pictures(2), **answers}]
+
+
+@pytest.mark.parametrize("family", vision.FAMILIES)
+def test_a_vision_transformer_gives_the_same_logits_streamed(family):
+    """A Swin too, whose states change their shape between two stages."""
+    model = vision.randomised(vision.built(vision.FAMILIES[family]))
+    streamed = list(streaming.outputs(model, mixed(3), "cpu"))
+    for inputs, logits in zip(mixed(3), streamed, strict=True):
+        with torch.no_grad():
+            assert torch.equal(logits, model(x=inputs["x"]))
+    apart = {"deit": set(), "swin": {2}}[family]  # two blocks in the first stage
+    assert {*streaming.enter(model, mixed(3), None, "cpu")[0].apart} == apart
+
+
+def test_a_pruned_stage_feeds_the_next_one():
+    """What reaches a Swin's second stage is what the changed blocks of the first made."""
+    model = vision.randomised(vision.built(vision.SWIN))
+    fed = []
+    passages = streaming.enter(model, mixed(3), None, "cpu")
+    for path, run in streaming.blocks(model, passages, "cpu"):
+        if path == "layers.0.blocks.1":
+            with torch.no_grad():
+                model.get_submodule(path).mlp.fc2.weight.zero_()
+        if path == "layers.1.blocks.0":
+            run(lambda passage: fed.append(passage.states))
+    seen = []
+    hook = lambda module, args: seen.append(args[0])  # noqa: E731
+    model.get_submodule("layers.1.blocks.0").register_forward_pre_hook(hook)
+    for inputs in mixed(3):
+        with torch.no_grad():
+            model(x=inputs["x"])
+    assert len(fed) == len(seen) == 2 and all(map(torch.equal, fed, seen))
 
 
 def test_only_the_asked_rows_are_taken_and_the_last_batch_is_cut():

@@ -51,6 +51,15 @@ def alone(tmp_path_factory):
     return of
 
 
+def steered(key, tensor):
+    """What a loss steers of a tensor. A bias of the keys adds the same to all scores of a query, so
+    that its gradient is rounding alone, which Adam makes steps of: observed are 1.1e-5."""
+    if key.endswith("qkv.bias"):
+        query, _, value = tensor.chunk(3)
+        return torch.cat([query, value])
+    return tensor
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", ROWS)
 def test_two_processes_end_where_one_does(name, strategy, alone, tmp_path):
@@ -66,13 +75,16 @@ def test_two_processes_end_where_one_does(name, strategy, alone, tmp_path):
     assert weights.keys() == expected.keys()
     for key, tensor in weights.items():
         assert tensor.shape == expected[key].shape, key
-        if name in ON_GRID:
-            far = (tensor.float() - expected[key].float()).abs() > WEIGHTS
-            assert far.float().mean() <= APART, key
-        elif tensor.is_floating_point():
-            assert torch.allclose(tensor, expected[key], rtol=0, atol=WEIGHTS), key
+        if tensor.is_floating_point():
+            tensor, other = steered(key, tensor), steered(key, expected[key])
+            if name in ON_GRID:
+                assert ((tensor - other).abs() > WEIGHTS).float().mean() <= APART, key
+                continue
+            assert torch.allclose(tensor, other, rtol=0, atol=WEIGHTS), key
             # the zeros are decided on the driver alone, from weights that differ by rounding
-            assert torch.equal(tensor == 0, expected[key] == 0), key
+            assert torch.equal(tensor == 0, other == 0), key
+        elif name in ON_GRID:  # integers
+            assert (tensor != expected[key]).float().mean() <= APART, key
         else:  # supports
             assert torch.equal(tensor, expected[key]), key
     for mine, other in zip(stages, alone_stages, strict=True):

@@ -49,6 +49,17 @@ LANGUAGE = (
     "dataset.context=32",
     "dataset.batch_size=8",
 )
+VISION = (
+    "model=vit_tiny",
+    "model.width=32",
+    "model.heads=4",
+    "model.layers=2",
+    "model.neurons=64",
+    *TRAINER,
+    "dataset=digits",
+    "dataset.limit=60",
+    "dataset.batch_size=8",
+)
 VARIES = ("started", "finished", "speed", "git", "overrides")  # between two runs of one command
 
 

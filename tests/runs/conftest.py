@@ -10,7 +10,7 @@ from filelock import FileLock
 from pyarrow import parquet
 
 from tests.runs import commands
-from tests.runs.commands import DOCSTRINGS, LANGUAGE, MODEL, SMALL, TRAINER
+from tests.runs.commands import DOCSTRINGS, LANGUAGE, MODEL, SMALL, TRAINER, VISION
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,12 @@ def finished(shared):
 def finished_language(shared):
     """(words…) -> the finished run of `gossamer LANGUAGE words…`, made once."""
     return lambda *words: made_once(shared, *LANGUAGE, *words)
+
+
+@pytest.fixture(scope="session")
+def finished_vision(shared):
+    """(words…) -> the finished run of `gossamer VISION words…`, made once."""
+    return lambda *words: made_once(shared, *VISION, *words)
 
 
 @dataclass(frozen=True)

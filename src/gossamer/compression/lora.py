@@ -79,7 +79,10 @@ class Lora(contract.Method):
         except ValueError as error:
             return [*problems, f"roles={self.roles}: {error}"]
         if not layers:
-            problems.append(f"roles={self.roles}: no linear layer of this model has such a role")
+            known = ", ".join(sorted(set(parts_of(model).linear.values())))
+            problems.append(
+                f"roles={self.roles}: no linear layer of this model has such a role; it has {known}"
+            )
         for name, layer in layers.items():
             full = min(layer.weight.shape)
             if self.rank > full:

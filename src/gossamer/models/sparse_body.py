@@ -38,7 +38,10 @@ def problems(
             f"sparsity={sparsity}: pattern {parsed} fixes it; set sparsity={1 - parsed.density:.4g}"
         )
     if not layers:
-        found.append(f"roles={roles}: no linear layer of this model has such a role")
+        known = ", ".join(sorted(set(parts_of(model).linear.values())))
+        found.append(
+            f"roles={roles}: no linear layer of this model has such a role; it has {known}"
+        )
     for name, layer in layers.items():
         if problem := parsed.problem(tuple(layer.weight.shape)):
             found.append(
