@@ -244,7 +244,8 @@ def prepare_torch(training: Any) -> None:
     if training.threads:
         torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in ("pytorch_lightning", "torch.utils.cpp_extension"):  # the latter: no CUDA here
+        logging.getLogger(name).setLevel(logging.ERROR)
     for text in (
         *("does not have many workers", "in eval mode at the start", "LeafSpec"),
         "The `srun` command is available",  # where a cluster's tools are installed

@@ -46,7 +46,7 @@ def deployed(
     *,
     notes: Sequence[str] = (),
     repeats: int = 30,
-    seconds: float = 8.0,
+    seconds: float = 5.0,
 ) -> list[dict[str, Any]]:
     """The record's `speed` on the CPU: per workload one entry for each pair of contenders, the
     fastest pair first. `seconds`: of a workload's timed turns, all contenders together."""
