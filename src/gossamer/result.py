@@ -135,12 +135,6 @@ def _written(experiment: Experiment, loaded: nn.Module, folder: Path) -> list[Ch
     return exporter.checks(loaded, inputs, path, Session(path))
 
 
-def workloads_of(experiment: Experiment, batch_sizes: Sequence[int] = ()) -> dict[str, Any]:
-    """What speed is measured on: with these batch sizes, else the export's, else the task's own."""
-    sizes = tuple(batch_sizes) or experiment.exporter.batch_sizes
-    return experiment.task.workloads(experiment.data, *([sizes] if sizes else []))
-
-
 def timed(
     experiment: Experiment,
     twin: nn.Module,
@@ -184,7 +178,7 @@ def _ledgers(
     rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     experiment, device = run.experiment, run.experiment.training.device()
-    workloads = workloads_of(experiment)
+    workloads = experiment.task.workloads(experiment.data)
     first = next(iter(workloads))
     merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
     last_facts = [fact for _, fact in merged.values()]

@@ -24,6 +24,8 @@ from gossamer.revision import code_digest, git_state
 # keys of a frozen configuration that are no part of what is computed, or stand in the record anyway
 TOLD = ("choices", "overrides", "sweep", "rerun", "outputs", "directory")
 CHOICES = ("model", "dataset", "task", "compression")
+# loggers: of what is no news (no CUDA here, what ONNX's optimiser replaced)
+QUIET = ("pytorch_lightning", "torch.utils.cpp_extension", "torch.onnx", "onnxscript", "onnx_ir")
 PACKAGES = ("gossamer", "torch", "pytorch-lightning", "transformers", "datasets", "peft", "numpy")
 
 
@@ -117,7 +119,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     from gossamer import plan
     from gossamer.export import bundle
     from gossamer.records.table import SETTING
-    from gossamer.result import timed, workloads_of
+    from gossamer.result import timed
 
     record, config = records.read(directory / "record.json"), read_config(directory)
     if record["status"] != "done":
@@ -130,7 +132,7 @@ def bench(directory: Path, batch_sizes: Sequence[int], device: str) -> int:
     experiment = plan.checked({**config, "eval": {}})  # its quality stays as it is
     prepare_torch(experiment.training)
     experiment.open()
-    workloads = workloads_of(experiment, batch_sizes)
+    workloads = experiment.task.workloads(experiment.data, tuple(batch_sizes))
     export = directory / "export"
     new = timed(
         experiment,
@@ -244,7 +246,8 @@ def prepare_torch(training: Any) -> None:
     if training.threads:
         torch.set_num_threads(training.threads)
     torch.use_deterministic_algorithms(training.deterministic, warn_only=True)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
     for text in (
         *("does not have many workers", "in eval mode at the start", "LeafSpec"),
         "The `srun` command is available",  # where a cluster's tools are installed

@@ -106,3 +106,29 @@ def test_text_from_a_record_is_not_markup(capsys) -> None:
 def test_a_modelled_figure_is_named_as_one(capsys) -> None:
     text = printed(capsys, compute__modelled={"by": "roofline", "figure": 1.5})
     assert "modelled by roofline: 1.5" in text
+
+
+def against(compressed, dense, runtime="a", dense_runtime=None, **changes):
+    entry = done()["speed"][0]
+    times = {"compressed": {**entry["compressed"], "p50": compressed}}
+    times["dense"] = {**entry["dense"], "p50": dense}
+    return entry | times | {"runtime": runtime, "dense_runtime": dense_runtime} | changes
+
+
+def test_of_several_dense_runtimes_the_table_shows_the_fastest():
+    slow, fast = against(4.0, 20.0), against(4.0, 8.0, dense_runtime="b")
+    worse = against(5.0, 8.0, "c", "b")
+    elsewhere = against(9.0, 9.0, device="another")
+    skipped = {"workload": "batch 1", "skipped": "simulated"}
+    assert table.honest([slow, fast, worse, elsewhere, skipped]) == [fast, elsewhere, skipped]
+    record = done(speed=[slow, fast, worse])
+    latency = [row for row in table.rows(record) if row[0].startswith("latency")]
+    assert [row[1:3] for row in latency] == [("8.00 ms", "4.00 ms")]
+    assert [line for line in table.notes(record) if line.startswith("measured on")] == [
+        "measured on a processor, float32, a, against b, 2 threads"
+    ]
+
+
+def test_entries_of_one_runtime_are_all_told():
+    two = [against(4.0, 20.0), against(3.0, 8.0, dtype="bfloat16")]
+    assert table.honest(two) == two

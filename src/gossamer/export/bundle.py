@@ -132,7 +132,6 @@ class Bundle:
     save = staticmethod(save)
     load = staticmethod(load)
     file: str | None = None  # the other runtime's, in the folder
-    batch_sizes: tuple[int, ...] = ()  # that speed is measured with; (): the task's own
 
     def requirements(self, info: DataInfo) -> list[str]:
         """Why models of this data cannot be written, one line each."""

@@ -44,7 +44,6 @@ class Onnx(Bundle):
     """The choice `export=onnx`: the folder of `export=default`, and the ONNX file in it."""
 
     file = "model.onnx"
-    batch_sizes = (1, 8, 32)
 
     def requirements(self, info: DataInfo) -> list[str]:
         if info.kind == "image":

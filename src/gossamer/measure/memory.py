@@ -48,11 +48,12 @@ def peak(
     the pass, after freed pages were given back; other threads that allocate meanwhile would count
     too, and pages that the pass can reuse from earlier ones are not seen. Elsewhere: None."""
     device = next(model.parameters()).device
+    call = model if call is None else call  # a compiled module has no truth value
     if device.type == "cuda":
-        return model_bytes(model) + _cuda_rise(call or model, inputs, device), None
+        return model_bytes(model) + _cuda_rise(call, inputs, device), None
     if device.type != "cpu":
         return None, f"no way to read the peak memory of a {device.type} device"
-    return peak_on_cpu(model_bytes(model), inputs, call or model)
+    return peak_on_cpu(model_bytes(model), inputs, call)
 
 
 def peak_on_cpu(

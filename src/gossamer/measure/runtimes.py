@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from gossamer.contract import Fact
-from gossamer.measure import semi_structured, size
+from gossamer.measure import cores, semi_structured, size
 from gossamer.measure.deployed import Files, deployed
-from gossamer.measure.speed import RUNTIME, speed
+from gossamer.measure.speed import speed
+from gossamer.quantization.packed import Packed
 
 MANY = 1_000_000_000  # parameters of which a pass on a CPU takes minutes
 
@@ -29,8 +28,9 @@ def timed(
 ) -> list[dict[str, Any]]:
     """The record's `speed` on `device`: both models as they are, and, where the ledger says 2:4 and
     the device has sparse tensor cores, in bfloat16 with the dense twin dense and the compressed
-    model compressed. `alone`: no other device measures them, so that patience is worth it. `files`:
-    both models as ONNX, which a CPU is measured with."""
+    model compressed; and a quantised one with int8 products. `alone`: no other device measures
+    them, so that patience is worth it. `files`: both models as ONNX, which a CPU is measured
+    with."""
     if reason := _not_here(compressed, device, alone):
         return [{"workload": name, "skipped": reason} for name in workloads]
     sparse = semi_structured.sparse_layers(facts)
@@ -39,26 +39,10 @@ def timed(
         return deployed(dense, compressed, files, workloads, notes=notes)
     entries = speed(dense, compressed, workloads, device=device, notes=notes)
     if sparse and device == "cuda":
-        entries += _on_sparse_cores(dense, compressed, workloads, sparse)
+        entries += cores.on_sparse(dense, compressed, workloads, sparse)
+    if device == "cuda" and any(isinstance(each, Packed) for each in compressed.modules()):
+        entries += cores.on_integer(dense, compressed, workloads)
     return entries
-
-
-def _on_sparse_cores(
-    dense: nn.Module,
-    compressed: nn.Module,
-    workloads: Mapping[str, Mapping[str, Any]],
-    layers: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Both in bfloat16: what the kernels run, and what a dense model is best run in."""
-    plain = copy.deepcopy(dense).to("cuda", torch.bfloat16)
-    small = copy.deepcopy(compressed).to("cuda", torch.bfloat16)
-    left = semi_structured.compress(small, layers)
-    if len(left) == len(layers):
-        reason = f"no layer is eligible for 2:4 kernels: {next(iter(left.items()))}"
-        return [{"workload": name, "skipped": reason} for name in workloads]
-    notes = [f"left dense: {path}, {why}" for path, why in left.items()]
-    told = f"{RUNTIME}, 2:4 kernels in {len(layers) - len(left)} of {len(layers)} sparse layers"
-    return speed(plain, small, workloads, device="cuda", runtime=told, notes=notes)
 
 
 def _not_here(model: nn.Module, device: str, alone: bool) -> str | None:
