@@ -14,10 +14,20 @@ FILES = sorted(
 )
 DATASETS = [str(f.relative_to(CONF / "dataset"))[:-5] for f in FILES if "dataset" in f.parts]
 # the file that mirrors its class' defaults, where several share a class
-MAIN = {"Bert": "bert", "Glue": "sst2", "Llama": "llama", "HubText": "wikitext2"}
-TASKS = {"glue/stsb": "Regression"} | dict.fromkeys(
-    ("stdlib", "lm_folder", "wikitext2", "wikitext103", "c4"), "LanguageModeling"
-)
+MAIN = {
+    "Bert": "bert",
+    "Glue": "sst2",
+    "Images": "image_folder",
+    "Llama": "llama",
+    "HubText": "wikitext2",
+}
+LANGUAGE = ("stdlib", "lm_folder", "wikitext2", "wikitext103", "c4")
+IMAGES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet1k", "image_folder")
+TASKS = {
+    "glue/stsb": "Regression",
+    **dict.fromkeys(LANGUAGE, "LanguageModeling"),
+    **dict.fromkeys(IMAGES, "ImageClassification"),
+}
 PRIMARY = {
     "defaults": [
         "_self_",

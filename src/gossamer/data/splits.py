@@ -1,4 +1,4 @@
-"""Splits of labelled texts: what is wrong with them, and putting it right, test rows untouched.
+"""Splits of labelled rows: what is wrong with them, and putting it right, test rows untouched.
 
 Test rows are never removed and never change; what must give way is training, then validation.
 """
@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
 
 import torch
 
@@ -18,6 +19,25 @@ from gossamer.errors import DataError
 from gossamer.seeds import generator
 
 HIDDEN = -1  # the label of a row whose label is not public
+
+
+class Labelled(Protocol):
+    """Rows of a split: texts here, pictures in `data.pictures`."""
+
+    @property
+    def labels(self) -> list[int] | list[float]: ...
+
+    @property
+    def hidden(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Iterable[int]) -> Self: ...
+
+    def keys(self) -> list[tuple[str, ...]]: ...
+
+
+Rows = TypeVar("Rows", bound=Labelled)
 
 
 @dataclass(frozen=True)
@@ -50,13 +70,13 @@ class Split:
         return len(self) > 0 and set(self.labels) == {HIDDEN}
 
 
-def choose_splits(published: Mapping[str, Split]) -> tuple[dict[str, Split], list[str]]:
+def choose_splits(published: Mapping[str, Rows]) -> tuple[dict[str, Rows], list[str]]:
     """train / validation / test out of what was published, and a note on what was done.
 
     A test split without public labels (or none at all) is replaced by the validation split, and the
     split that models are selected on is then carved out of training: as many rows as the published
     validation split, a tenth of training at most, by a fixed draw that no run's seed changes. Rows
-    of training with the same texts as a carved one are left out.
+    of training that are the same as a carved one (`keys`) are left out.
     """
     splits = {name: split for name, split in published.items() if not split.hidden}
     notes = []
@@ -77,7 +97,7 @@ def choose_splits(published: Mapping[str, Split]) -> tuple[dict[str, Split], lis
     return {name: splits[name] for name in SPLITS if name in splits}, notes
 
 
-def overlaps(splits: Mapping[str, Split]) -> dict[str, list[int]]:
+def overlaps(splits: Mapping[str, Labelled]) -> dict[str, list[int]]:
     """split -> rows whose texts occur in a later split (validation or test for training, test for
     validation); splits without such rows are left out."""
     later: set[tuple[str, ...]] = set()
@@ -96,7 +116,9 @@ def remove_rows(split: Split, rows: Iterable[int]) -> Split:
     return split.take(row for row in range(len(split)) if row not in gone)
 
 
-def check_labels(name: str, splits: Mapping[str, Split], classes: tuple[str, ...] | None) -> None:
+def check_labels(
+    name: str, splits: Mapping[str, Labelled], classes: tuple[str, ...] | None
+) -> None:
     """Raise a DataError if a split is missing or empty, or a label is not what training knows."""
     for split in SPLITS:
         if split not in splits:
@@ -130,7 +152,7 @@ def check_labels(name: str, splits: Mapping[str, Split], classes: tuple[str, ...
             )
 
 
-def limited(splits: Mapping[str, Split], limit: int | None) -> dict[str, Split]:
+def limited(splits: Mapping[str, Rows], limit: int | None) -> dict[str, Rows]:
     """At most `limit` rows of each split, by a fixed draw, in their order."""
     chosen = {}
     for name, split in splits.items():

@@ -102,19 +102,29 @@ def read_splits(
     Class names come from the file's ClassLabel feature, else they are the distinct values that
     occur in training, in order. A missing label counts as hidden.
     """
-    columns = {split: _labels(name, split, table, label) for split, table in tables.items()}
-    if not columns["train"]:  # of what kind are the labels of no row?
-        raise DataError(f"{name}: the train split is empty")
-    classes = _classes(name, tables["train"], label, columns["train"])
-    named = getattr(tables["train"].features[label], "names", None) is not None
+    labels, classes = read_labels(name, tables, label)
     splits = {}
     for split, table in tables.items():
         splits[split] = Split(
             read_texts(name, split, table, text),
             None if pair is None else read_texts(name, split, table, pair),
-            _indices(name, split, columns[split], classes, named),
+            labels[split],
         )
     return splits, classes
+
+
+def read_labels(
+    name: str, tables: Mapping[str, Dataset], label: str
+) -> tuple[dict[str, list[int] | list[float]], tuple[str, ...] | None]:
+    """({split: labels}, classes), as in `read_splits`."""
+    columns = {split: _labels(name, split, table, label) for split, table in tables.items()}
+    if not columns["train"]:  # of what kind are the labels of no row?
+        raise DataError(f"{name}: the train split is empty")
+    classes = _classes(name, tables["train"], label, columns["train"])
+    named = getattr(tables["train"].features[label], "names", None) is not None
+    return {
+        split: _indices(name, split, values, classes, named) for split, values in columns.items()
+    }, classes
 
 
 def _labels(name: str, split: str, table: Dataset, label: str) -> list:

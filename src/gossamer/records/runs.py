@@ -41,7 +41,7 @@ LEDGERS = {
 # Keys of a data set that only say how its rows are cut, batched and kept, not which they are.
 BATCHING = frozenset(f"dataset.{n}" for n in ("batch_size", "max_length", "workers", "cache"))
 # Metrics of which less is better; of all others, more.
-LOWER = ("loss", "mse", "perplexity", "bits_per_byte")
+LOWER = ("loss", "mse", "perplexity", "bits_per_byte", "ece")
 
 
 @dataclass(eq=False)

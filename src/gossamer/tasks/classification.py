@@ -84,12 +84,14 @@ class Classification:
             each = functional.cross_entropy(logits, labels, reduction="none")
             prediction = logits.argmax(dim=-1)
             rows |= in_rows(data, split, prediction=prediction, label=labels, loss=each)
-        figures = {}
-        for name in data.info.metrics:
-            metric = _metric(name, len(data.info.classes))
-            metric.update(logits.argmax(dim=-1), labels)
-            figures[name] = float(metric.compute())
+        figures = {name: self.figure(name, logits, labels) for name in data.info.metrics}
         return {**figures, "loss": loss}
+
+    def figure(self, name: str, logits: Tensor, labels: Tensor) -> float:
+        """One metric of logits (rows, classes) and labels (rows,)."""
+        metric = _metric(name, logits.shape[1])
+        metric.update(logits.argmax(dim=-1), labels)
+        return float(metric.compute())
 
     def workloads(
         self, data: Any, batch_sizes: tuple[int, ...] = (1, 32)

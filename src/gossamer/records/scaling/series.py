@@ -21,7 +21,7 @@ from gossamer.records.runs import LOWER, Key, Run, expect, key_names, one_of
 
 Axis = Literal["tokens", "steps"]
 BUDGET = frozenset({"trainer.steps", "trainer.base_steps"})  # keys that a law runs along
-MORE = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman")  # more is better
+MORE = ("accuracy", "top5", "f1", "macro_f1", "matthews", "pearson", "spearman")  # more is better
 TWINS = {
     "continued": "the dense model, continued for the same steps",
     "base": "the dense base as it was, not continued",
