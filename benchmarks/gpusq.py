@@ -53,7 +53,7 @@ PRESETS = {
         batch_size=32,
         base_steps=800,
         base_lr=5e-4,
-        steps=100,
+        steps=80,
         lr=5e-4,
         quantize_lr=1e-4,
         common=("trainer.accelerator=cpu", "trainer.validation_batches=16"),

@@ -67,7 +67,7 @@ def run(config: Mapping[str, Any]) -> int:
         try:
             record = _work(config, experiment, directory, started)
         except BaseException as error:
-            error = _out_of_memory(error) or error
+            error = _out_of_memory(error, config["dataset"]) or error
             status = "preempted" if isinstance(error, Preempted) else "failed"
             failed = _head(config, directory, started, status) | {"error": _line(error)}
             records.write(path, failed)
@@ -84,8 +84,9 @@ def run(config: Mapping[str, Any]) -> int:
     return DONE
 
 
-def _out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """What ran out of memory as one line, whichever of its many exceptions said so."""
+def _out_of_memory(error: BaseException, dataset: Mapping[str, Any]) -> OutOfMemory | None:
+    """What ran out of memory as one line, whichever of its many exceptions said so, with the keys
+    of `dataset` that decide how large a batch is."""
     from torch import OutOfMemoryError
 
     starved = isinstance(error, MemoryError | OutOfMemoryError) or (
@@ -93,9 +94,10 @@ def _out_of_memory(error: BaseException) -> OutOfMemory | None:
     )
     if not starved:
         return None
+    keys = [f"dataset.{key}" for key in ("max_length", "context", "size") if key in dataset]
     return OutOfMemory(
-        f"out of memory: {_line(error).rstrip('.')}. Lower dataset.batch_size or "
-        "dataset.max_length, or take a larger device"
+        f"out of memory: {_line(error).rstrip('.')}. Lower "
+        f"{' or '.join(['dataset.batch_size', *keys])}, or take a larger device"
     )
 
 

@@ -11,8 +11,8 @@ from gossamer.quantization.packed import Packed
 from gossamer.records import record as records
 from gossamer.run import read_config
 from gossamer.sparsity.patterns import parse
-from tests.runs.commands import record
 from tests.runs.commands import gossamer as command
+from tests.runs.commands import record
 
 SAMPLES = "compression.{}.samples=16"
 GPUSQ = ("compression=gpusq", SAMPLES.format("gpusq"), "compression.gpusq.quantize_lr=1e-3")
@@ -26,16 +26,16 @@ RUNS = {
     "gpusq INT4": (*GPUSQ, "compression.gpusq.bits=4", "export=onnx"),
     "unsupervised": (*GPUSQ, "compression.gpusq.hard_target=teacher"),
 }
+GPUSQ_STAGES = ["gpusq.prune", "gpusq.sparse", "gpusq.calibrate", "gpusq.quantize"]
 STAGES = {
     "none": [],
     "nm_prune": ["nm_prune.prune", "nm_prune.train"],
     "ptq": ["ptq.calibrate"],
     "qat": ["qat.calibrate", "qat.train"],
     "halves": ["nm_prune.prune", "nm_prune.train", "qat.calibrate", "qat.train"],
-    **dict.fromkeys(
-        ("gpusq", "gpusq INT4", "unsupervised"),
-        ["gpusq.prune", "gpusq.sparse", "gpusq.calibrate", "gpusq.quantize"],
-    ),
+    "gpusq": GPUSQ_STAGES,
+    "gpusq INT4": GPUSQ_STAGES,
+    "unsupervised": GPUSQ_STAGES,
 }
 every_run = pytest.mark.parametrize("name", RUNS)
 PACKED = {"ptq": 8, "qat": 8, "halves": 8, "gpusq": 8, "gpusq INT4": 4, "unsupervised": 8}

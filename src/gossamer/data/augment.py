@@ -23,7 +23,7 @@ from gossamer.seeds import derive
 
 View = Callable[[Image], Tensor]  # -> (channels, size, size) uint8
 RECIPE = re.compile(
-    r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t[a-z]+))*", re.ASCII
+    r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t(weights|3aw?)))*", re.ASCII
 )
 SWITCH = 0.5  # of batches are cut where both mixup and cutmix are on
 AREA = (0.02, 1 / 3)  # of the picture that random erasing takes

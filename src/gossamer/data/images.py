@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
-from gossamer.data.augment import (
-    Augmentation,
-    View,
-    erased_box,
-    evaluation_view,
-    generators_untouched,
-    mixing,
-    seed_row,
-    training_view,
-)
+from gossamer.data.augment import Augmentation, View, evaluation_view, training_view
 from gossamer.data.finishing import finished
 from gossamer.data.image_tables import Published, hub_pictures, read_pictures
 from gossamer.data.info import SPLITS, DataInfo, SplitName
@@ -27,87 +16,11 @@ from gossamer.data.module import Batched, too_small
 from gossamer.data.order import TrainingOrder, loader
 from gossamer.data.pictures import MODES, Pictures, digest, grey, shared_rows
 from gossamer.data.splits import check_labels, choose_splits, limited
+from gossamer.data.views import Augmented, Numbered, Viewed
 from gossamer.errors import ConfigError, DataError
-from gossamer.seeds import derive
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
-
-
-@dataclass(frozen=True, eq=False)
-class Viewed(Dataset):
-    """A split as evaluation sees it: {"x": (B, C, size, size) uint8, "labels": (B,) int64}."""
-
-    pictures: Pictures
-    channels: int
-    view: View
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    @property
-    def lengths(self) -> Tensor:
-        """(rows,) All alike."""
-        return torch.zeros(len(self), dtype=torch.int64)
-
-    def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return {
-            "x": torch.stack([self.seen(row) for row in rows]),
-            "labels": torch.tensor([self.pictures.labels[row] for row in rows]),
-        }
-
-    def seen(self, row: int) -> Tensor:
-        """(C, size, size) uint8"""
-        return self.view(self.pictures.decoded(row).convert(MODES[self.channels]))
-
-
-@dataclass(frozen=True, eq=False)
-class Augmented(Dataset):
-    """A split as training sees it: what a batch holds is a function of the seed, the batch's number
-    and its rows. With random erasing "erased" (B, 4) and "draws" (B,) come with it, with mixed or
-    smoothed labels "kept" (B,) and "cut" (B, 4): what `data.finishing` needs."""
-
-    rows: Viewed  # with the training's view
-    augmentation: Augmentation
-    size: int
-    seed: int
-
-    def __getitem__(self, numbered: tuple[int, Sequence[int]]) -> dict[str, Tensor]:
-        number, rows = numbered
-        augmentation = self.augmentation
-        pictures, boxes = [], []
-        with generators_untouched():
-            for row in rows:
-                seed_row(self.seed, number, row)
-                pictures.append(self.rows.seen(row))
-                boxes.append(erased_box(augmentation.random_erasing, self.size))
-        batch = {
-            "x": torch.stack(pictures),
-            "labels": torch.tensor([self.rows.pictures.labels[row] for row in rows]),
-        }
-        if augmentation.random_erasing:
-            batch["erased"] = torch.tensor(boxes)
-            batch["draws"] = torch.tensor([derive(self.seed, "noise", number, r) for r in rows])
-        if augmentation.mixes or augmentation.smoothing:
-            kept, box = (1.0, (0, 0, 0, 0))
-            if augmentation.mixes:
-                kept, box = mixing(augmentation, self.seed, number, self.size)
-            batch["kept"] = torch.full((len(rows),), kept)
-            batch["cut"] = torch.tensor([box] * len(rows))
-        return batch
-
-
-@dataclass(frozen=True)
-class Numbered(Sampler):
-    """The batches of a training order, each with its number: (number, rows)."""
-
-    order: TrainingOrder
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        yield from enumerate(self.order, self.order.first)
 
 
 class Images(Batched):
@@ -188,6 +101,7 @@ class Images(Batched):
         )
         self.batch_size, self.workers, self.limit = batch_size, workers, limit
         self.splits: dict[str, Pictures] = {}
+        self.statistics: tuple[tuple[float, ...], tuple[float, ...]]  # mean, std per channel
         if problems := [*self._problems(), *self.augmentation.problems()]:
             raise ConfigError(*problems)
 
@@ -269,7 +183,8 @@ class Images(Batched):
                 f"dataset.mean={list(mean)}, dataset.std={list(std)}: {self.name} has {channels} "
                 f"channels; give one value, or one per channel"
             )
-        return tuple(one * channels if len(one) == 1 else one for one in (mean, std))  # type: ignore[return-value]
+        wide = [one * channels if len(one) == 1 else one for one in (mean, std)]
+        return wide[0], wide[1]
 
     def fingerprint(self) -> str:
         """sha256 of the splits as used."""
@@ -278,19 +193,21 @@ class Images(Batched):
 
     def rows(self, split: SplitName) -> Viewed:
         """A split as evaluation sees it."""
+        return self._viewed(split, evaluation_view(self.size, self.crop_pct, self.interpolation))
+
+    def _viewed(self, split: SplitName, view: View) -> Viewed:
         assert self.info.image is not None
-        view = evaluation_view(self.size, self.crop_pct, self.interpolation)
         return Viewed(self.splits[split], self.info.image[0], view)
 
     def train_batches(
         self, seed: int, first: int, count: int, shard: tuple[int, int] = (0, 1)
     ) -> DataLoader:
         """As in `Batched`, with pictures drawn anew for every batch."""
-        channels = self.info.image[0] if self.info.image else 0
+        self.load()
         view = training_view(
             self.augmentation, self.size, self.crop_pct, self.interpolation, self.statistics[0]
         )
-        rows = Viewed(self.splits["train"], channels, view)
+        rows = self._viewed("train", view)
         order = TrainingOrder(len(rows), self.batch_size, seed, first, count, shard)
         drawn = Augmented(rows, self.augmentation, self.size, seed)
         return loader(drawn, Numbered(order), self.workers, seed)

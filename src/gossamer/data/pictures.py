@@ -167,7 +167,7 @@ class Pictures:
         return Pictures(self.source, self.index[chosen], labels, self.digests)
 
     def keys(self) -> list[tuple[str, ...]]:
-        """What makes two rows the same: their bytes where these could be read, else their place."""
+        """What makes two rows the same: their bytes if these could be read, else their place."""
         if self.digests is None:
             return [(self.source.where(row),) for row in self.index.tolist()]
         return [(key.tobytes().hex(),) for key in self.digests[self.index]]
