@@ -137,28 +137,44 @@ def test_workloads_are_batches_of_1_8_and_32_pictures():
     assert all(set(inputs) == {"x"} for inputs in workloads.values())
 
 
-def test_a_tiny_vit_learns_the_digits_with_mixed_targets_and_without():
-    for settings in ({}, {"padding": 1, "mixup": 0.2, "smoothing": 0.1}):
-        data, task = Digits(**settings), ImageClassification()
-        torch.manual_seed(0)
-        model = timm.create_model(
-            "vit_tiny_patch16_224",
-            img_size=16,
-            patch_size=4,
-            in_chans=1,
-            num_classes=10,
-            embed_dim=32,
-            depth=2,
-            num_heads=2,
-        )
-        before = task.evaluate(model, data, "validation")
-        optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
-        for raw in data.train_batches(1, 0, 60):
-            batch = data.on_device(raw)
-            optimizer.zero_grad()
-            task.losses(model, task, batch, task.forward(model, batch), None)["task"].backward()
-            optimizer.step()
-        after = task.evaluate(model, data, "validation")
-        assert before["accuracy"] < 0.3 and after["accuracy"] > 0.7
-        assert after["loss"] < before["loss"] and math.isfinite(after["ece"])
-        assert after["top5"] > 0.95
+def test_a_model_of_timms_gives_logits_on_a_finished_batch():
+    model = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=16,
+        patch_size=4,
+        in_chans=1,
+        num_classes=10,
+        embed_dim=24,
+        depth=1,
+        num_heads=2,
+    )
+    output = ImageClassification().forward(model, Digits().sample(3))
+    assert output["logits"].shape == (3, 10)
+
+
+class Convolved(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 16, 4, stride=2)
+        self.head = nn.Linear(16 * 7 * 7, 10)
+
+    def forward(self, x):
+        return self.head(self.convolution(x).relu().flatten(1))
+
+
+@pytest.mark.parametrize("settings", [{}, {"padding": 1, "mixup": 0.2, "smoothing": 0.1}])
+def test_a_model_learns_the_digits_with_mixed_targets_and_without(settings):
+    data, task = Digits(**settings), ImageClassification()
+    torch.manual_seed(0)
+    model = Convolved()
+    before = task.evaluate(model, data, "validation")
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for raw in data.train_batches(1, 0, 40):
+        batch = data.on_device(raw)
+        optimizer.zero_grad()
+        task.losses(model, task, batch, task.forward(model, batch), None)["task"].backward()
+        optimizer.step()
+    after = task.evaluate(model, data, "validation")
+    assert before["accuracy"] < 0.3 and after["accuracy"] > 0.85
+    assert after["loss"] < before["loss"] and math.isfinite(after["ece"])
+    assert after["accuracy"] < after["top5"] <= 1
