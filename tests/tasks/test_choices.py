@@ -20,6 +20,7 @@ MAIN = {
     "Images": "image_folder",
     "Llama": "llama",
     "HubText": "wikitext2",
+    "Vit": "vit",
 }
 LANGUAGE = ("stdlib", "lm_folder", "wikitext2", "wikitext103", "c4")
 IMAGES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet1k", "image_folder")
