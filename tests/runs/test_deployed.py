@@ -1,4 +1,4 @@
-"""A run with export=onnx: the file is an artifact, it is checked, and it is timed in ONNX Runtime."""
+"""A run with export=onnx: the file is an artifact, checked, and timed in ONNX Runtime."""
 
 import hashlib
 
@@ -9,6 +9,9 @@ from gossamer.records.table import honest
 from tests.runs.commands import contents, copied, gossamer, record
 
 
+PTQ = ("compression=ptq", "compression.ptq.samples=60", "export=onnx")
+
+
 @pytest.fixture(autouse=True)
 def without_a_compiler(monkeypatch):
     """torch.compile takes longer than the rest of the run."""
@@ -16,7 +19,7 @@ def without_a_compiler(monkeypatch):
 
 
 def test_the_file_is_an_artifact_that_was_checked_and_timed(finished_vision):
-    run = finished_vision("compression=ptq", "export=onnx")
+    run = finished_vision(*PTQ)
     told = record(run.directory)
     (artifact,) = (each for each in told["artifacts"] if each["path"] == "export/model.onnx")
     stored = (run.directory / "export" / "model.onnx").read_bytes()
@@ -33,7 +36,7 @@ def test_the_file_is_an_artifact_that_was_checked_and_timed(finished_vision):
 
 
 def test_bench_measures_it_again_and_leaves_the_export_as_it_was(finished_vision, tmp_path):
-    run = copied(finished_vision("compression=ptq", "export=onnx").directory, tmp_path)
+    run = copied(finished_vision(*PTQ).directory, tmp_path)
     before, count = contents(run / "export"), len(record(run)["speed"])
     ended = gossamer("bench", str(run), "--batch", "2", cwd=tmp_path)
     assert ended.status == 0 and not ended.complaints, ended.err
@@ -42,7 +45,7 @@ def test_bench_measures_it_again_and_leaves_the_export_as_it_was(finished_vision
 
 
 def test_int4_is_measured_in_torch_and_said_to_be_simulated(finished_vision):
-    run = finished_vision("compression=ptq", "compression.ptq.bits=4", "export=onnx")
+    run = finished_vision(*PTQ, "compression.ptq.bits=4")
     assert not (run.directory / "export" / "model.onnx").exists()
     reasons = [entry.get("skipped") for entry in record(run.directory)["speed"]]
     assert reasons[:3] == [None] * 3
