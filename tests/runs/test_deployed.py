@@ -8,7 +8,6 @@ from gossamer import load
 from gossamer.records.table import honest
 from tests.runs.commands import contents, copied, gossamer, record
 
-
 PTQ = ("compression=ptq", "compression.ptq.samples=60", "export=onnx")
 
 
