@@ -64,7 +64,7 @@ def test_the_first_entry_is_the_fastest_against_the_fastest(entries):
 
 
 def test_the_honest_baseline_is_named_for_each_workload_where_it_differs():
-    assert deployed._named({"batch 1": "a", "batch 8": "a"}) == "a"
+    assert deployed._named({"batch 1": "a", "batch 8": "a"}) == "a (batch 1, batch 8)"
     mixed = {"batch 1": "a", "batch 8": "b", "batch 32": "b"}
     assert deployed._named(mixed) == "a (batch 1), b (batch 8, batch 32)"
 

@@ -86,10 +86,8 @@ def deployed(
 
 
 def _named(fastest: Mapping[str, str]) -> str:
-    """ "ONNX Runtime 1.32", or "torch 2.15 eager (batch 1), ONNX Runtime 1.32 (batch 8)"."""
+    """ "torch 2.15 eager (batch 1), ONNX Runtime 1.32 (batch 8, batch 32)"."""
     of = {each: [name for name in fastest if fastest[name] == each] for each in fastest.values()}
-    if len(of) == 1:
-        return next(iter(of))
     return ", ".join(f"{each} ({', '.join(names)})" for each, names in of.items())
 
 
