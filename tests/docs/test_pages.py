@@ -24,7 +24,11 @@ def test_the_pages_are_found_and_have_commands():
 
 @pytest.mark.parametrize(("page", "text"), WRITTEN, ids=[text for _, text in WRITTEN])
 def test_a_command_in_the_pages_would_run(page, text, tmp_path):
-    words = [word.replace("FOLDER", str(tmp_path)) for word in shlex.split(text, comments=True)[1:]]
+    (tmp_path / "file").touch()
+    places = {"FOLDER": str(tmp_path), "FILE": str(tmp_path / "file")}
+    words = shlex.split(text, comments=True)[1:]
+    for name, place in places.items():
+        words = [word.replace(name, place) for word in words]
     if words[:1] and words[0] in COMMANDS and words[0] != "plan":
         parser(words[0]).parse_args(words[1:])  # argparse ends the test where it cannot
     else:
