@@ -139,6 +139,12 @@ def test_int4_has_no_onnx_file_and_the_reason_is_told(finished_vision):
     assert reasons and all("INT4" in reason and "simulated" in reason for reason in reasons)
 
 
+@pytest.mark.parametrize(("name", "word"), [("ptq", "INT8: its products"), ("qat", "export=onnx")])
+def test_torchs_own_times_of_integers_are_said_to_be_those_of_floats(name, word, run):
+    notes = [note for entry in record(run.directory)["speed"] for note in entry["notes"]]
+    assert any(word in note for note in notes) and word in run.out
+
+
 def test_the_figures_of_both_trained_stages_are_in_the_record(finished_vision):
     told = record(finished_vision(*RUNS["gpusq"]).directory)
     sparse, on_grid = (told["stages"][place]["figures"] for place in (1, 3))

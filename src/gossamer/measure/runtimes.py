@@ -37,12 +37,24 @@ def timed(
     notes = [semi_structured.NO_KERNEL] if sparse and device == "cpu" else []
     if files is not None and device == "cpu":
         return deployed(dense, compressed, files, workloads, notes=notes)
+    notes += in_floats(facts)
     entries = speed(dense, compressed, workloads, device=device, notes=notes)
     if sparse and device == "cuda":
         entries += cores.on_sparse(dense, compressed, workloads, sparse)
     if device == "cuda" and any(isinstance(each, Packed) for each in compressed.modules()):
         entries += cores.on_integer(dense, compressed, workloads)
     return entries
+
+
+def in_floats(facts: Sequence[Fact]) -> list[str]:
+    """What must be known of torch's own times of operations whose operands are integers."""
+    bits = {fact.operands[0] for fact in facts if fact.operands}
+    if low := sorted(each for each in bits if each < 8):
+        return [
+            f"INT{low[0]} is simulated: its products are those of floats, for no runtime or current "
+            "data-centre GPU multiplies integers so small"
+        ]
+    return ["INT8: its products are those of floats; export=onnx has integer ones"] if bits else []
 
 
 def _not_here(model: nn.Module, device: str, alone: bool) -> str | None:
