@@ -51,8 +51,8 @@ def in_floats(facts: Sequence[Fact]) -> list[str]:
     bits = {fact.operands[0] for fact in facts if fact.operands}
     if low := sorted(each for each in bits if each < 8):
         return [
-            f"INT{low[0]} is simulated: its products are those of floats, for no runtime or current "
-            "data-centre GPU multiplies integers so small"
+            f"INT{low[0]} is simulated: its products are those of floats, for no runtime and no "
+            "current data-centre GPU multiplies integers so small"
         ]
     return ["INT8: its products are those of floats; export=onnx has integer ones"] if bits else []
 
