@@ -265,3 +265,12 @@ def test_pruned_and_not_quantised_is_sparse_and_plain(tmp_path):
     fact = next(fact for fact in method.ledger(model) if fact.name == path)
     assert (fact.pattern, fact.target, fact.operands, fact.changed) == ("2:4", 0.5, None, True)
     assert all(check.passed for check in method.verify(model, model))
+
+
+def test_in_bfloat16_the_pattern_and_the_grid_are_as_exact(tmp_path):
+    made = experiment()
+    made.training = replace(made.training, precision="bf16-mixed")
+    model, _ = run(made, tmp_path)
+    (method,) = made.methods.values()
+    assert all(check.passed for check in method.verify(model, model))
+    assert all(torch.isfinite(layer.weight).all() for layer in operations(model).values())
