@@ -64,7 +64,7 @@ class Quantized(contract.Method):
     def parallel_requirements(self, strategy: Literal["ddp", "fsdp"]) -> list[str]:
         if strategy == "ddp":
             return []
-        return ["bits: a scale is of a whole row, of which FSDP has parts; type trainer=ddp"]
+        return ["bits: a scale is of a whole row, of which FSDP has parts; use trainer=ddp"]
 
     def prepare(self, model: nn.Module) -> None:
         for path, layer in self.quantized(model).items():
