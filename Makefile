@@ -1,5 +1,5 @@
 # make run    set up, then the main job: DSEE on MiniLM and the embedded docstrings (about 5 minutes)
-# make test   set up, then the tests (about 18 minutes on 2 cores; Slurm and Chromium if they are there)
+# make test   set up, then the tests (about 25 minutes on 2 cores; Slurm and Chromium if they are there)
 # make check  lint, format, types, and every choice in conf/ composes
 # make format put the code into the house's form
 # make docs   the documentation's code blocks and links hold
