@@ -125,17 +125,17 @@ def feature_losses(
     )
 
 
-def distillation_aware(losses: Tensor, kind: Factors, temperature: float = 1.0) -> Tensor:
+def distillation_aware(losses: Tensor, kind: Factors) -> Tensor:
     """(maps,) Weights with the mean 1: a map that was hard to mimic while the model was made sparse
     (a large loss) counts less when it is quantised.
 
     The paper gives the direction and no closed form. "inverse": 1 / loss; "softmax": of
-    −loss / temperature; "none": 1."""
+    −loss; "none": 1."""
     losses = losses.float()
     if kind == "none":
         return torch.ones_like(losses)
     if kind == "softmax":
-        return torch.softmax(-losses / temperature, 0) * len(losses)
+        return torch.softmax(-losses, 0) * len(losses)
     raw = 1 / (losses + torch.finfo(losses.dtype).eps)
     return raw / raw.mean()
 

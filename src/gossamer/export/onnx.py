@@ -33,6 +33,7 @@ from gossamer.data.info import DataInfo
 from gossamer.errors import ConfigError
 from gossamer.export.agreement import agreement
 from gossamer.export.bundle import Bundle
+from gossamer.models.surgery import replace_module
 from gossamer.quantization.packed import Packed, PackedConv2d, PackedLinear
 
 OUTPUT = "logits"
@@ -141,8 +142,7 @@ def _written(model: nn.Module) -> nn.Module:
     """A copy of the model with a stand-in of ONNX operators for each packed layer."""
     graph = copy.deepcopy(model).eval().requires_grad_(False)
     for path, layer in packed_layers(graph).items():
-        parent, _, name = path.rpartition(".")
-        setattr(graph.get_submodule(parent), name, _stand_in(layer))
+        replace_module(graph, path, _stand_in(layer))
     return graph
 
 

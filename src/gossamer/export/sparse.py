@@ -6,7 +6,6 @@ told where the pattern holds. A weight without a zero is never mentioned.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from gossamer.contract import Fact
 from gossamer.errors import TargetError
+from gossamer.sparsity.patterns import n_of_m
 
 # The dimension of a (out, in, …) weight that a pattern runs along; None: no single one.
 AXES = {"row": 0, "column": 1}
@@ -53,27 +53,22 @@ def metadata(facts: Iterable[Fact], state: Mapping[str, Tensor]) -> dict[str, An
 
 
 def _is_pattern(pattern: str) -> bool:
-    return pattern == "unstructured" or pattern in AXES or bool(_n_of_m(pattern)) or _block(pattern)
+    return pattern == "unstructured" or pattern in AXES or bool(n_of_m(pattern)) or _block(pattern)
 
 
 def _block(pattern: str) -> bool:
     return pattern.startswith("block:")
 
 
-def _n_of_m(pattern: str) -> tuple[int, int] | None:
-    found = re.fullmatch(r"(?:pairwise:)?(\d+):(\d+)", pattern)
-    return (int(found[1]), int(found[2])) if found else None
-
-
 def _axis(pattern: str) -> int | None:
-    return 1 if _n_of_m(pattern) else AXES.get(pattern)
+    return 1 if n_of_m(pattern) else AXES.get(pattern)
 
 
 def _hold(fact: Fact, weight: Tensor) -> None:
     """Kernels will rely on the pattern: at most N non-zeros in every M inputs."""
-    if not (pair := _n_of_m(fact.pattern)):
+    if not (pattern := n_of_m(fact.pattern)):
         return
-    kept, group = pair
+    kept, group = pattern.n, pattern.m
     runs = weight.flatten(1)  # (out, in): of a convolution over patches, all that it sums over
     if runs.shape[-1] % group or bool(
         (torch.count_nonzero(runs.reshape(-1, group), dim=1) > kept).any()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossamer.measure import int8, semi_structured
 from gossamer.measure.speed import RUNTIME, speed
+from gossamer.models.surgery import replace_module
 from gossamer.quantization.packed import Packed, PackedConv2d
 
 
@@ -20,8 +21,7 @@ def plain(model: nn.Module) -> nn.Module:
     small = copy.deepcopy(model)
     for path, layer in list(small.named_modules()):
         if isinstance(layer, Packed):
-            parent, _, name = path.rpartition(".")
-            setattr(small.get_submodule(parent), name, _plain(layer))
+            replace_module(small, path, _plain(layer))
     return small
 
 

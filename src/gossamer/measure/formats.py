@@ -15,10 +15,10 @@ Neither is time: no runtime is claimed to gain as much.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from gossamer.contract import Fact
+from gossamer.sparsity.patterns import n_of_m
 
 FLOAT = 32  # bits of what is not quantised
 
@@ -26,11 +26,10 @@ FLOAT = 32  # bits of what is not quantised
 def weight_bits(pattern: str, bits: int) -> float:
     """Bits per weight in a pattern's format where each value has `bits`: 5.0 for 2:4 in INT8. A
     pattern that is not N:M saves nothing."""
-    if not (found := _n_of_m(pattern)):
+    if not (found := n_of_m(pattern)):
         return float(bits)
-    kept, group, run = found
-    places = math.ceil(math.log2(group // run)) * (kept // run)
-    return (kept * bits + places) / group
+    places = math.ceil(math.log2(found.m // found.run)) * (found.n // found.run)
+    return (found.n * bits + places) / found.m
 
 
 def storage_bytes(parameters: int, facts: Iterable[Fact]) -> int | None:
@@ -62,7 +61,8 @@ def bit_operations(total: int, modules: Mapping[str, int], facts: Iterable[Fact]
     for fact in rows:
         macs = modules.get(fact.name, 0)
         weight, other = fact.operands or (FLOAT, FLOAT)
-        kept, group, _ = _n_of_m(fact.pattern) or (1, 1, 1)
+        found = n_of_m(fact.pattern)
+        kept, group = (found.n, found.m) if found else (1, 1)
         done += macs * weight * other * kept // group
         left -= macs
     return done + left * FLOAT * FLOAT
@@ -76,10 +76,4 @@ def dense_bit_operations(total: int, facts: Iterable[Fact]) -> int | None:
 def _formatted(facts: Iterable[Fact]) -> Iterator[Fact]:
     """The operations that a format makes smaller."""
     changed = (fact for fact in facts if fact.changed and not fact.skipped)
-    return (fact for fact in changed if fact.operands or _n_of_m(fact.pattern))
-
-
-def _n_of_m(pattern: str) -> tuple[int, int, int] | None:
-    """(n, m, how many neighbours stay together) of an N:M pattern."""
-    found = re.fullmatch(r"(pairwise:)?(\d+):(\d+)", pattern)
-    return (int(found[2]), int(found[3]), 2 if found[1] else 1) if found else None
+    return (fact for fact in changed if fact.operands or n_of_m(fact.pattern))

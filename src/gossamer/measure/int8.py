@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gossamer.models.surgery import replace_module
 from gossamer.quantization.packed import Packed, PackedLinear
 
 BITS = 8
@@ -101,8 +102,7 @@ def convert(model: nn.Module) -> tuple[int, dict[str, str]]:
         dense = densely(layer)
         if dense and layer.pattern == "2:4":
             told[path] = f"int8, its zeros multiplied: {dense}"
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, Int8Linear(layer, sparse=dense is None))
+        replace_module(model, path, Int8Linear(layer, sparse=dense is None))
         count += 1
     return count, told
 

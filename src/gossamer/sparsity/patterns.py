@@ -172,6 +172,12 @@ def _first_by_comparison(score: Tensor, n: int, m: int) -> Tensor:
     return torch.stack([count < n for count in ahead], dim=1).reshape(score.shape)
 
 
+def n_of_m(text: str) -> Pattern | None:
+    """The pattern that a ledger's word names if it is N:M (pairwise too), else None: a ledger has
+    words for what is no pattern of weights (dense, heads, neurons)."""
+    return parse(text) if ":" in text and not text.startswith("block:") else None
+
+
 def parse(text: str) -> Pattern:
     """The pattern that `text` names: unstructured, N:M (such as 2:4), pairwise:N:M (even numbers),
     block:RxC, row, column.
