@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cast_tables import DENSE, RETRAINED, expected, page, summarise, validation_loss
-from running import RESULTS, ROOT, between, record_of
+from running import RESULTS, ROOT, between, origin, record_of
 
 from gossamer.records import record as records
 
@@ -263,10 +263,7 @@ def main() -> None:
     told = {
         "preset": args.preset,
         "setting": setting,
-        "device": one["speed"][-1].get("device", one["device"]),
-        "versions": one["versions"],
-        "git": one["git"],
-        "date": date.today().isoformat(),
+        **origin(one),
         "seconds": round(time.monotonic() - began),  # of this start, which skips what is done
         "dense as is": as_is,
         "results": results,

@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from running import RESULTS, ROOT, between, record_of
+from running import RESULTS, ROOT, between, origin, record_of
 
 from gossamer.records import record as records
 from gossamer.records.intervals import mean_interval
@@ -242,10 +242,7 @@ def main() -> None:
     told = {
         "preset": args.preset,
         "setting": setting,
-        "device": one["speed"][-1].get("device", one["device"]),
-        "versions": one["versions"],
-        "git": one["git"],
-        "date": date.today().isoformat(),
+        **origin(one),
         "seconds": round(time.monotonic() - began),  # of this start, which skips what is done
         "results": results,
     }

@@ -4,8 +4,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,6 +30,16 @@ def record_of(words: Sequence[str], threads: int) -> Path:
     found = re.search(r"^record +(\S+)$", text, re.MULTILINE)
     assert found, text
     return ROOT / found[1]
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a benchmark's result says of the runs behind it, read off one of them; and the date."""
+    return {
+        "device": record["speed"][-1].get("device", record["device"]),
+        "versions": record["versions"],
+        "git": record["git"],
+        "date": date.today().isoformat(),
+    }
 
 
 def between(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:

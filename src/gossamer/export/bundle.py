@@ -143,7 +143,7 @@ class Bundle:
 
     def write(self, model: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> Path:
         """Write the other runtime's file, of a model that is not `refused`; inputs: one batch."""
-        raise NotImplementedError("export=default has no other runtime")
+        raise ConfigError("export=default writes no other runtime's file; type export=onnx")
 
     def checks(
         self, model: nn.Module, inputs: Mapping[str, Tensor], path: Path, run: Callable[..., Tensor]

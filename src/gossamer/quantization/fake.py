@@ -7,6 +7,7 @@ then is. The weight itself stays the float it trains as; zeros of a static mask 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,7 @@ from gossamer.quantization import grid, packing
 from gossamer.quantization.packed import Packed, PackedConv2d, PackedLinear
 
 
-class FakeQuantized(nn.Module):
+class FakeQuantized(nn.Module, ABC):
     """Takes over the weight (out, …), the bias and a static mask of the layer it replaces."""
 
     weight: Tensor
@@ -74,11 +75,13 @@ class FakeQuantized(nn.Module):
             self._seen = (amax, version)
         return grid.input_scale(amax, self.bits)
 
+    @abstractmethod
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The float product of inputs and weight, with the bias."""
 
+    @abstractmethod
     def _empty(self, pattern: str) -> Packed:
-        raise NotImplementedError
+        """The packed layer of these shapes, not filled."""
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, bits={self.bits}, active={self.active}"

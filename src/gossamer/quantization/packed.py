@@ -7,6 +7,7 @@ no part of the state."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from gossamer.quantization import grid, packing
 
 
-class Packed(nn.Module):
+class Packed(nn.Module, ABC):
     """Integers (out, …) of `bits` bits in a pattern, one scale per output channel, one for the
     input; a bias (out,) in float32. `arguments` are those of the constructor."""
 
@@ -93,8 +94,9 @@ class Packed(nn.Module):
                 self._buffers[name] = scale.to(moved.device)
         return self
 
+    @abstractmethod
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The float product of inputs and weight, with the bias."""
 
     def _current(self, sources: list[Tensor], versions: list[int | None]) -> bool:
         """Was the weight unpacked from these very tensors, unchanged since?"""
