@@ -64,8 +64,21 @@ class Fact:
     operands: tuple[int, int] | None = None  # bits of weights and inputs if both are integers
     macs: int = 0  # with a non-zero weight, in one application to one vector (theoretical)
     state_bytes: int = 0  # caches, index maps
+    # of an attention's products, what chooses their keys included: `macs` is per sample, these are
+    # those of the dense products, and `density` and `block_density` are of the map (heads, n, n)
+    dense_macs: int | None = None
+    block_density: float | None = None  # share of its 128 x 128 tiles that are not empty
     changed: bool = True  # did a method change this operation?
     skipped: str | None = None  # why not, if it was left alone
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a method shows of a finished model, e.g. which patches a query attends to."""
+
+    name: str  # of the file, without its ending
+    caption: str  # what is seen, in one line
+    pixels: Tensor  # uint8 (height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,10 @@ class Method(Protocol):
         ranks, when the engine logs; those of a stage's last step stay in the record."""
         return {}
 
+    def figures(self, stage: Stage, model: nn.Module) -> dict[str, float]:
+        """What a one-shot stage found out, to log and to keep in the record when it is done."""
+        return {}
+
     def finalize(self, model: nn.Module) -> None:
         """Inference-only modules, in place. May change shapes, never the function."""
 
@@ -162,4 +179,9 @@ class Method(Protocol):
 
     def ledger(self, loaded: nn.Module) -> list[Fact]:
         """What each operation that this method was responsible for has become."""
+        return []
+
+    def pictures(self, loaded: nn.Module, batch: Batch) -> list[Picture]:
+        """What people would rather look at than read, of the exported model, for a few rows of
+        the test split, ready for the model; kept beside the record and shown in the report."""
         return []

@@ -160,7 +160,8 @@ class _Run:
             trained = fit.Trained(0.0, {}) if unchanged else self._train(stage)
             seconds, figures = trained.seconds, trained.figures
         else:
-            (unchanged, seconds), figures = self._apply(stage), {}
+            unchanged, seconds = self._apply(stage)
+            figures = self._figures(stage)
         after = before if unchanged else experiment.evaluate(model, "validation")
         row = {
             "name": label,
@@ -177,6 +178,16 @@ class _Run:
         self.watch.log({f"validation/{name}": value for name, value in after.items()}, step)
         self.watch.end(row)
         return row
+
+    def _figures(self, stage: Stage) -> dict[str, float]:
+        """What the actors found out in a one-shot stage, logged."""
+        found: dict[str, float] = {}
+        for actor in self.actors:
+            if hasattr(actor, "figures"):
+                found |= actor.figures(stage, self.model)
+        if found:
+            self.watch.log({f"{stage.name}/{k}": v for k, v in found.items()}, self.first)
+        return found
 
     def _train(self, stage: Stage) -> fit.Trained:
         experiment = self.experiment

@@ -9,6 +9,8 @@
 
 and `apply` repeats these edits on another freshly built model. Both work on the meta device: shapes
 only. A replaced module is compared with what its constructor makes, so it may change shape later.
+The constructor of a class with a method `over(old, **arguments)` is that method: such a module takes
+over the parts of the one in whose place it stands (`surgery.InPlace`).
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def apply(model: nn.Module, changes: dict[str, dict[str, Any]]) -> None:
         if node is None:
             del parent._modules[name]
         else:
-            parent._modules[name] = _construct(node, path)
+            parent._modules[name] = _construct(node, path, parent._modules.get(name))
     for kind in ("attributes", "notes"):
         for path, values in changes[kind].items():
             for name, value in values.items():
@@ -108,7 +110,7 @@ def _compare(module: nn.Module, fresh: nn.Module, path: str, changes: dict[str, 
         if twin is None or type(twin) is not type(child):
             node = {"class": _path(type(child)), "arguments": _arguments(child, place)}
             changes["modules"][place] = node
-            twin = fresh._modules[name] = _construct(node, place)
+            twin = fresh._modules[name] = _construct(node, place, twin)
         _compare(child, twin, place, changes)
 
 
@@ -137,11 +139,13 @@ def _arguments(module: nn.Module, path: str) -> dict[str, Any]:
         raise ConfigError(f"export: {kind}; its `arguments` are not plain: {error}") from error
 
 
-def _construct(node: dict[str, Any], path: str) -> nn.Module:
+def _construct(node: dict[str, Any], path: str, old: nn.Module | None) -> nn.Module:
     cls = locate(node["class"], f"modules.{path}.class")
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise ConfigError(f"modules.{path}.class: {node['class']!r} is not a torch module")
     with torch.device("meta"):
+        if hasattr(cls, "over"):
+            return cls.over(old, **node["arguments"])
         return cls(**node["arguments"])
 
 

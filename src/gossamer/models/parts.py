@@ -67,6 +67,9 @@ class Parts:
     embeddings: tuple[str, ...]
     outer: dict[str, Role] = field(default_factory=dict)
     features: tuple[str, ...] = ()  # whose outputs are compared with a teacher's; (): the blocks'
+    tokens: str | None = None  # whose output (B, n, d) the classifier reads; None: no such thing
+    prefix: int = 0  # of these tokens, the first so many are none of the grid: the class token
+    grid: tuple[int, int] | None = None  # rows and columns of the others, the patches
 
     def with_units(self, old: Units, new: Units) -> Parts:
         """These parts with `old` replaced by `new`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,28 @@ def replace_module(model: nn.Module, path: str, new: nn.Module) -> None:
     parent = model.get_submodule(parent_path)
     new.train(getattr(parent, name).training)
     setattr(parent, name, new)
+
+
+class InPlace(nn.Module):
+    """A module that stands where another one of the model stood, and has that one's parts under the
+    names that they had, so that their paths stay true. `arguments` and `over` say how it is made
+    again of what a builder makes (`export.manifest`)."""
+
+    arguments: dict[str, Any]
+
+    @classmethod
+    def over(cls, old: nn.Module, **arguments: Any) -> Self:
+        """A new one in `old`'s place, with its parameters, buffers, submodules, plain attributes
+        and training mode. `old` is not to be used any more."""
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        new.__dict__.update(old.__dict__)
+        new.arguments = arguments
+        new.set_up(**arguments)
+        return new
+
+    def set_up(self, **arguments: Any) -> None:
+        """What it has besides."""
 
 
 def cut_units(model: nn.Module, units: Units, keep: Tensor) -> None:

@@ -59,6 +59,7 @@ def find_vision_parts(model: nn.Module, source: str) -> Parts:
         embeddings=("patch_embed",),
         outer={**_outer(modules), **dict.fromkeys(heads, cast(Role, "head"))},
         features=tuple(stages),
+        **({} if hierarchical else _tokens(model)),
     )
 
 
@@ -95,6 +96,12 @@ def _classifiers(model: nn.Module) -> tuple[str, ...]:
         for path, module in model.named_modules()
         if any(module is one for one in (found if isinstance(found, tuple) else (found,)))
     )
+
+
+def _tokens(model: Any) -> dict[str, Any]:
+    """Where the tokens leave the blocks, and how many there are of which kind."""
+    grid = model.patch_embed.grid_size
+    return {"tokens": "norm", "prefix": model.num_prefix_tokens, "grid": tuple(grid)}
 
 
 def _outer(modules: dict[str, nn.Module]) -> dict[str, Role]:
