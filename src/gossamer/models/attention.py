@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
-import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
@@ -20,9 +19,9 @@ Watch = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], None]
 
 
 class SelectiveAttention(InPlace):
-    """In the place of a timm `Attention`, with its parts. `connectivity`, if there is one, is called
-    with (q, k, positions) and returns a bool map (B, H, n - prefix, n): the keys of each patch's
-    query. The first `prefix` queries attend to all.
+    """In the place of a timm `Attention`, with its parts. `connectivity`, if there is one, is
+    called with (q, k, positions) and returns a bool map (B, H, n - prefix, n): the keys of each
+    patch's query. The first `prefix` queries attend to all.
 
     Attributes:
         mode: "sparse"; "dense" attends to everything, with the connectivity asked for nothing but
@@ -69,8 +68,8 @@ class SelectiveAttention(InPlace):
         *,
         scored: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `forward`; with `scored` also (B, n - prefix): how much the first query attends to each
-        patch, the mean over heads."""
+        """As `forward`; with `scored` also (B, n - prefix): how much the first query attends to
+        each patch, the mean over heads."""
         if attn_mask is not None or is_causal:
             raise ValueError("attention with chosen keys takes no other mask")
         batch, tokens, _ = x.shape
@@ -124,8 +123,8 @@ def selectable_problems(model: nn.Module) -> list[str]:
         if path not in found:
             kind = type(model.get_submodule(path)).__name__
             return [
-                f"the model's {path} is a {kind}, not timm's plain Attention over all tokens; use a "
-                "ViT or DeiT, e.g. model=vit model.source=deit_small_patch16_224"
+                f"the model's {path} is a {kind}, not timm's plain Attention over all tokens; use "
+                "a ViT or DeiT, e.g. model=vit model.source=deit_small_patch16_224"
             ]
     if parts_of(model).grid is None:
         return ["the model has no patches; use a ViT or DeiT, e.g. model=vit"]
