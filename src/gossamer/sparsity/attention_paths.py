@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gossamer.sparsity.attention import with_prefix
 
-Path = Literal["masked"]
+Kernel = Literal["masked"]
 # (q, k, v (B, H, n, d_h), rows (B, H, n - prefix, n) bool, prefix, dropout) -> (B, H, n, d_h)
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int, float], Tensor]
 
