@@ -40,6 +40,40 @@ def top_keys(scores: Tensor, budget: int) -> Tensor:
     return above | (tied & (tied.cumsum(-1) <= left))
 
 
+def top_tiles(scores: Tensor, budget: int, tile: int, prefix: int = 0) -> Tensor:
+    """The budget spent in whole tiles of the map, so that kernels that skip empty ones gain: a bool
+    tensor of the shape of `scores` (…, n - prefix, n), the rows those of the patches.
+
+    Tiles lie on the grid of the whole map (n, n), so the first block of queries has tile - prefix
+    rows here, and the last block of queries or of keys may have fewer. Each block of queries gets
+    the ceil(budget / tile) tiles of keys whose scores sum to most, over the rows and keys that are
+    there; of equal sums the lower index. All its rows have the same keys: `tiled_budget` of them,
+    fewer where the last, narrower tile is chosen. With tile 1 it is `top_keys`."""
+    if tile == 1:
+        return top_keys(scores, budget)
+    if budget < 1:
+        raise ValueError(f"cannot keep {budget} keys of a query: at least 1")
+    scores = scores.detach()
+    rows, tokens = scores.shape[-2:]
+    sums = functional.pad(
+        scores.to(torch.promote_types(scores.dtype, torch.float32)),
+        (0, -tokens % tile, prefix, -(rows + prefix) % tile),
+    )
+    sums = sums.unflatten(-1, (-1, tile)).sum(-1).unflatten(-2, (-1, tile)).sum(-2)
+    return spread(top_keys(sums, -(-budget // tile)), tokens, tile, prefix)
+
+
+def spread(tiles: Tensor, tokens: int, tile: int, prefix: int) -> Tensor:
+    """(…, n - prefix, n) bool: the rows of the patches in a map of whole tiles (…, t, t)."""
+    rows = tiles.repeat_interleave(tile, dim=-2)[..., prefix:tokens, :]
+    return rows.repeat_interleave(tile, dim=-1)[..., :tokens]
+
+
+def tiled_budget(budget: int, tokens: int, tile: int) -> int:
+    """The keys of a query of which `budget` were asked for, in whole tiles."""
+    return min(tokens, -(-budget // tile) * tile)
+
+
 def with_prefix(rows: Tensor, prefix: int) -> Tensor:
     """(B, H, n, n) of the patches' rows (B, H, n - prefix, n): the others are dense."""
     return functional.pad(rows, (0, 0, prefix, 0), value=True) if prefix else rows
