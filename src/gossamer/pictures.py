@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from gossamer.contract import Batch, Method, Picture
 from gossamer.models.inference import inference
-from gossamer.records import pictures
+from gossamer.records.pictures import FOLDER, write
 from gossamer.stages import Experiment, placed
+
+__all__ = ["FOLDER", "sample", "show"]
 
 ROWS = 4  # of the test split, evenly spaced
 
@@ -28,7 +30,7 @@ def show(experiment: Experiment, loaded: nn.Module, directory: Path) -> int:
         with inference(model):
             for name, verb in asked.items():
                 found += [(name, picture) for picture in verb(model, batch)]
-    pictures.write(directory, found)
+    write(directory, found)
     return len(found)
 
 

@@ -1,7 +1,7 @@
 """Pictures beside a run's record: `pictures/METHOD-NAME.png`, and what is seen in each.
 
-`pictures/pictures.json` lists them, [{file, caption, method}, …]. It is written last: what it names
-is there.
+`pictures/pictures.json` lists them, [{file, caption, method}, …]. It is written last: what it
+names is there.
 """
 
 from __future__ import annotations

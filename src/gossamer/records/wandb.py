@@ -162,9 +162,9 @@ def tell(
     artefacts: list[content.Artefact],
     pictures: Sequence[tuple[Path, str]] = (),
 ) -> list[Any]:
-    """Summary, per-layer table, pictures (file, what is seen) and artefacts of a run that ended; the
-    artefacts it left, which are still being sent. wandb knows no input of a run that is offline, so those of `artefacts` are
-    told by `gossamer sync-wandb`, later."""
+    """Summary, per-layer table, pictures (file, what is seen) and artefacts of a run that ended;
+    the artefacts it left, which are still being sent. wandb knows no input of a run that is
+    offline, so those of `artefacts` are told by `gossamer sync-wandb`, later."""
     import wandb
 
     run.summary.update(content.summary(record))
