@@ -184,5 +184,7 @@ class Method(Protocol):
 
     def pictures(self, loaded: nn.Module, batch: Batch) -> list[Picture]:
         """What people would rather look at than read, of the exported model, for a few rows of
-        the test split, ready for the model; kept beside the record and shown in the report."""
+        the test split, ready for the model; kept beside the record and shown in the report. Asked
+        once, of a model in eval mode, without gradients. Of images, `batch` has besides what the
+        model takes "pixels" (B, height, width, 3) uint8: the same rows as people see them."""
         return []
