@@ -201,7 +201,6 @@ def test_while_predictors_are_trained_the_model_is_the_dense_one():
         layer.connectivity.budget = 1  # a map has no influence
         layer.watch.append(lambda q, k, attention, *rest: seen.append(attention))
     for layer in selective(dense).values():
-        layer.watch.append(lambda *given: None)
         layer.qkv.register_forward_hook(lambda module, inputs, output: taught.append(output))
     with torch.no_grad():
         torch.testing.assert_close(model(x), dense(x), rtol=1e-5, atol=1e-6)

@@ -134,7 +134,8 @@ class ChosenKeys(TokenDistilled):
         wrong, budgets, layers = [], self.budgets(loaded), attentions(loaded)
         for budget, (path, layer) in zip(budgets, layers.items(), strict=True):
             kept = _kept(layer, tokens_of(loaded))
-            if not (budget <= kept[0] and kept[1] <= self.most(budget, tokens_of(loaded))):
+            least, most = self.kept_keys(budget, tokens_of(loaded))
+            if kept[0] < least or kept[1] > most:
                 wrong.append(f"; {path} keeps {kept[0]} to {kept[1]}")
         told = ", ".join(map(str, dict.fromkeys(budgets)))
         figure = f"{told} of {tokens_of(loaded)} keys in {len(layers)} blocks" + "".join(wrong[:1])
@@ -153,9 +154,9 @@ class ChosenKeys(TokenDistilled):
             Check("no more attention is kept than by the largest", bound, compared),
         ]
 
-    def most(self, budget: int, tokens: int) -> int:
-        """The most keys that a query of this budget keeps."""
-        return min(budget, tokens)
+    def kept_keys(self, budget: int, tokens: int) -> tuple[int, int]:
+        """The fewest and the most keys that a query of this budget keeps."""
+        return min(budget, tokens), min(budget, tokens)
 
     def ledger(self, loaded: nn.Module) -> list[Fact]:
         tokens, budgets = tokens_of(loaded), self.budgets(loaded)
@@ -163,8 +164,8 @@ class ChosenKeys(TokenDistilled):
         for budget, (path, layer) in zip(budgets, attentions(loaded).items(), strict=True):
             found, width, prefix = layer.connectivity.figures(), layer.attn_dim, layer.prefix
             left = round(found["tokens"]) or tokens  # not measured yet: all
-            exact = self.most(budget, left) == min(budget, left)
-            kept = ((left - prefix) * min(budget, left) + prefix * left) / left**2
+            least, most = self.kept_keys(budget, left)
+            kept = ((left - prefix) * most + prefix * left) / left**2
             density = found["density"] or kept
             products = round(2 * density * left * left * width)
             facts.append(
@@ -172,7 +173,7 @@ class ChosenKeys(TokenDistilled):
                     name=path,
                     shape=(layer.num_heads, left, left),
                     pattern="top keys",
-                    target=kept if exact else None,
+                    target=kept if least == most else None,
                     density=density,
                     macs=products + layer.connectivity.macs(left, width, layer.num_heads),
                     dense_macs=attention_macs.dense(tokens, width),

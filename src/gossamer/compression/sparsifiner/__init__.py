@@ -33,6 +33,7 @@ from gossamer.models.attention import attentions, tokens_of
 from gossamer.models.chosen_keys import ChosenKeys, sparsified
 from gossamer.models.connectivity import Connectivity, Oracle
 from gossamer.models.parts import parts_of
+from gossamer.sparsity.attention import tiled_budget
 from gossamer.sparsity.attention_paths import Kernel
 
 Kind = Literal["learned", "oracle"]
@@ -189,6 +190,7 @@ class Sparsifiner(ChosenKeys):
         errors = torch.stack(list(output["features"].values()))  # (L,)
         return {"reconstruction": self.reconstruction * errors.mean()}
 
-    def most(self, budget: int, tokens: int) -> int:
-        """A budget in tiles is rounded up to whole ones."""
-        return min(-(-budget // self.tile) * self.tile, tokens)
+    def kept_keys(self, budget: int, tokens: int) -> tuple[int, int]:
+        most = tiled_budget(budget, tokens, self.tile)
+        narrower = -tokens % self.tile  # the last tile
+        return most - (narrower if most < tokens else 0), most

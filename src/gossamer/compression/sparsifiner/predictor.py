@@ -116,9 +116,7 @@ class LowRank(Connectivity):
     @torch.no_grad()
     def forward(self, q: Tensor, k: Tensor, positions: Tensor | None = None) -> Tensor:
         scores = self.scores(q, k, positions)
-        if self.tile > 1:
-            return top_tiles(scores, self.budget, self.tile)
-        return top_keys(scores, self.budget)
+        return top_tiles(scores, self.budget, self.tile, self.prefix)
 
     def reconstruction(
         self, q: Tensor, k: Tensor, attention: Tensor, positions: Tensor | None
