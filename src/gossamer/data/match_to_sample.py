@@ -37,7 +37,7 @@ EDGE = 4  # cells of a glyph's edge
 DISTANCE = 6  # least number of cells, of 16, in which two glyphs differ
 MOST = 48  # glyphs that are drawn
 MEAN, STD = 0.25, 0.45  # of a pixel: half of the cells are set, half of the channels are on
-ROOM = 1 << 48  # row numbers kept for each split
+ROOM = 100_000_000  # the most rows of a split: the order of an epoch is in memory, 8 bytes a row
 
 
 @dataclass(frozen=True)
