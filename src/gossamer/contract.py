@@ -36,8 +36,9 @@ class Stage:
     # earlier stage, for what left it
     teacher: str | None = None
     # what the losses see in output["features"], {module path: its output}, the teacher's too: of
-    # these modules, or of the last so many places where the model's features are compared
-    capture: int | tuple[str, ...] = ()
+    # these modules, of the last so many places where the model's features are compared, of all
+    # modules of one name, or "tokens": where the tokens leave the blocks
+    capture: int | str | tuple[str, ...] = ()
     labels: bool = True  # False: no loss sees a label, and the task's own loss is not asked for
     monitor: str | None = None  # validation metric: the best checkpoint leaves, not the last
     # filled in by the engine before any verb but `stages` sees it; so are lr and schedule
@@ -183,5 +184,7 @@ class Method(Protocol):
 
     def pictures(self, loaded: nn.Module, batch: Batch) -> list[Picture]:
         """What people would rather look at than read, of the exported model, for a few rows of
-        the test split, ready for the model; kept beside the record and shown in the report."""
+        the test split, ready for the model; kept beside the record and shown in the report. Asked
+        once, of a model in eval mode, without gradients. Of images, `batch` has besides what the
+        model takes "pixels" (B, height, width, 3) uint8: the same rows as people see them."""
         return []

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer import proof
+from gossamer import pictures, proof
 from gossamer.contract import Check, Fact
 from gossamer.dense import Dense
 from gossamer.export import bundle
@@ -81,6 +81,8 @@ def finish(run: Finished, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         interruption.check("before the zero-shot tasks")
         run.say("asking the zero-shot tasks: " + ", ".join(experiment.zero_shot.names))
         quality = quality | experiment.zero_shot.evaluate(loaded, experiment.tokenizer, device)
+    if pictures.show(experiment, loaded, run.directory):
+        run.say(f"drew the exported model: {run.directory / pictures.FOLDER}")
     interruption.check("before the exported model was measured")
     primary, direction = experiment.task.primary(experiment.data.info)
     run.say("measuring the exported model and its dense twin, in turns")

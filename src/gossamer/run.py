@@ -15,7 +15,7 @@ from typing import Any
 
 from gossamer import crew
 from gossamer.errors import DONE, ConfigError, GossamerError, OutOfMemory, Preempted, ResumeError
-from gossamer.records import predictions
+from gossamer.records import pictures, predictions
 from gossamer.records import record as records
 from gossamer.records.locks import alone
 from gossamer.records.secrets import without_secrets
@@ -102,7 +102,7 @@ def _out_of_memory(error: BaseException, dataset: Mapping[str, Any]) -> OutOfMem
 
 
 def _clear(directory: Path) -> None:
-    for leftover in ("state", "export"):
+    for leftover in ("state", "export", pictures.FOLDER):
         shutil.rmtree(directory / leftover, ignore_errors=True)
     for leftover in ("record.json", "metrics.jsonl", "traceback.txt", predictions.FILE):
         (directory / leftover).unlink(missing_ok=True)

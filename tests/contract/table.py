@@ -15,6 +15,7 @@ from torch import nn
 
 from gossamer import plan, targets
 from gossamer.compression.dsee import SideBranchLinear
+from gossamer.compression.sparsifiner.predictor import LowRank, SummedError
 from gossamer.data.documents import Documents
 from gossamer.data.lm import Corpus
 from gossamer.data.splits import Split
@@ -22,6 +23,9 @@ from gossamer.data.text import TextClassification
 from gossamer.dense import Dense
 from gossamer.execution import execute
 from gossamer.journal import Journal
+from gossamer.models.attention import SelectiveAttention
+from gossamer.models.connectivity import Fixed, Oracle
+from gossamer.models.token_blocks import PrunedBlock, PrunedBlocks
 from gossamer.quantization.packed import PackedConv2d, PackedLinear
 from gossamer.seeds import derive
 from gossamer.stages import Experiment, Training, Watch, plan_stages
@@ -58,6 +62,9 @@ class Row:
 
 
 PACKED = (PackedLinear, PackedConv2d)
+PRUNED = (SelectiveAttention, PrunedBlock, PrunedBlocks)
+CHOSEN = (SelectiveAttention, LowRank, SummedError, Oracle, Fixed)
+PREDICTOR = {"samples": 12, "reduce_n": 2}
 GRID = {"samples": 20, "quantize_lr": 1e-3, "share": 0.5}
 STRUCTURED = {"sparsity": 0.0, "heads": 0.25, "neurons": 0.4}
 SIDE = {"deploy": "side_branch"}
@@ -151,31 +158,94 @@ ON_VIT: dict[str, dict[str, Any]] = {
     "sparsegpt": {"samples": 20},
     "cast": {"decay": None},
 }
-ROWS |= {
-    "none on ViT": Row({}, vision=True),
-    "nm_prune, then qat on ViT": Row(
-        {"nm_prune": {}, "qat": {"samples": 20, "lr": 1e-3}},
-        tampered=("zero filled", "off the grid"),
-        modules=PACKED,
-        vision=True,
-    ),
-    "gpusq on ViT": Row({"gpusq": GRID}, tampered=("zero filled",), modules=PACKED, vision=True),
-    "gpusq INT4 on ViT": Row(
-        {"gpusq": {**GRID, "bits": 4, "hard_target": "teacher"}},
-        tampered=("zero filled",),
-        modules=PACKED,
-        vision=True,
-    ),
-    "dsee on ViT": Row(
-        {"dsee": {"roles": ("qkv",), "neurons": 0.4}},
-        freezes=True,
-        tampered=("zero filled", "neuron back"),
-        vision=True,
-    ),
-} | {
-    f"{name} on ViT": Row({name: settings}, tampered=("zero filled",), vision=True)
-    for name, settings in ON_VIT.items()
-}
+ROWS |= (
+    {
+        "none on ViT": Row({}, vision=True),
+        "nm_prune, then qat on ViT": Row(
+            {"nm_prune": {}, "qat": {"samples": 20, "lr": 1e-3}},
+            tampered=("zero filled", "off the grid"),
+            modules=PACKED,
+            vision=True,
+        ),
+        "gpusq on ViT": Row(
+            {"gpusq": GRID}, tampered=("zero filled",), modules=PACKED, vision=True
+        ),
+        "gpusq INT4 on ViT": Row(
+            {"gpusq": {**GRID, "bits": 4, "hard_target": "teacher"}},
+            tampered=("zero filled",),
+            modules=PACKED,
+            vision=True,
+        ),
+        "dsee on ViT": Row(
+            {"dsee": {"roles": ("qkv",), "neurons": 0.4}},
+            freezes=True,
+            tampered=("zero filled", "neuron back"),
+            vision=True,
+        ),
+        "sparsifiner on ViT": Row(
+            {"sparsifiner": {**PREDICTOR, "recover": 0.5}},
+            freezes=True,
+            tampered=("budget raised",),
+            modules=CHOSEN,
+            vision=True,
+        ),
+        "token_pruning on ViT": Row(
+            {"token_pruning": {}}, tampered=("token back",), modules=PRUNED, vision=True
+        ),
+        "token_pruning, no training, on ViT": Row(
+            {"token_pruning": {"recover": 0.0, "locations": (0,), "keep": 0.5}},
+            tampered=("token back",),
+            modules=PRUNED,
+            vision=True,
+        ),
+        "token_pruning, then sparsifiner on ViT": Row(
+            {"token_pruning": {}, "sparsifiner": {**PREDICTOR, "recover": 0.5}},
+            freezes=True,
+            tampered=("budget raised",),
+            modules=(*PRUNED, *CHOSEN),
+            vision=True,
+        ),
+        "token_pruning, then static_attention on ViT": Row(
+            {"token_pruning": {}, "static_attention": {"samples": 12}},
+            tampered=("budget raised",),
+            modules=(*PRUNED, *CHOSEN),
+            vision=True,
+        ),
+        "magnitude, then sparsifiner on ViT": Row(
+            {"magnitude": {}, "sparsifiner": {**PREDICTOR, "recover": 0.5}},
+            freezes=True,
+            tampered=("zero filled", "budget raised"),
+            modules=CHOSEN,
+            vision=True,
+        ),
+        "sparsifiner, predictor only, on ViT": Row(
+            {"sparsifiner": {**PREDICTOR, "recover": 0.0, "keep": 0.6, "scale": "dim"}},
+            freezes=True,
+            tampered=("budget raised",),
+            modules=CHOSEN,
+            vision=True,
+        ),
+        "sparsifiner, oracle, on ViT": Row(
+            {"sparsifiner": {**PREDICTOR, "kind": "oracle", "ema": 0.5}},
+            tampered=("budget raised",),
+            modules=CHOSEN,
+            vision=True,
+        ),
+    }
+    | {
+        f"static_attention, {kind}, on ViT": Row(
+            {"static_attention": {"kind": kind, "samples": 12}},
+            tampered=("budget raised",),
+            modules=CHOSEN,
+            vision=True,
+        )
+        for kind in ("mean", "window", "random")
+    }
+    | {
+        f"{name} on ViT": Row({name: settings}, tampered=("zero filled",), vision=True)
+        for name, settings in ON_VIT.items()
+    }
+)
 COMPRESSED = [name for name, row in ROWS.items() if row.methods]
 
 

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from gossamer.compression.dsee import SideBranchLinear
+from gossamer.models.attention import attentions
+from gossamer.models.connectivity import Fixed
 from gossamer.models.parts import body_linears, parts_of
+from gossamer.models.token_blocks import pruned_blocks
 from gossamer.quantization.packed import Packed
 
 
@@ -66,6 +69,21 @@ def neuron_back(model: nn.Module, methods: Mapping[str, Any]) -> None:
     model.parts = parts_of(model).with_units(units, replace(units, count=units.count + 1))
 
 
+def budget_raised(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """The first block's queries attend to one key more."""
+    connectivity = next(iter(attentions(model).values())).connectivity
+    connectivity.budget += 1
+    if isinstance(connectivity, Fixed):  # its map is made for good
+        fixed = connectivity.get_buffer("fixed")
+        fixed[tuple((~fixed).nonzero()[0])] = True
+
+
+def token_back(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """One patch more is left by the first block that removes any."""
+    block = next(one for one in pruned_blocks(model) if one.left is not None)
+    block.left += 1
+
+
 TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
     "zero filled": zero_filled,
     "off the grid": off_the_grid,
@@ -73,4 +91,6 @@ TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
     "adapter left": adapter_left,
     "support doubled": support_doubled,
     "neuron back": neuron_back,
+    "budget raised": budget_raised,
+    "token back": token_back,
 }

@@ -15,7 +15,7 @@ from gossamer.dense import Dense
 from gossamer.errors import TargetError
 from gossamer.export import bundle
 from gossamer.journal import Journal
-from gossamer.models.parts import body_linears, operations
+from gossamer.models.parts import body_linears, operations, parts_of
 from gossamer.stages import Experiment, Watch
 from tests.contract import table
 from tests.contract.table import COMPRESSED, CONF, ROWS, draws, experiment, logits, same
@@ -184,14 +184,20 @@ def test_the_run_spends_its_steps_and_every_stage_says_what_it_did(name, whole):
 
 
 @every_compressed_row
-def test_the_ledger_names_every_body_layer_and_at_least_one_change(name, whole):
+def test_the_ledger_names_every_body_layer_or_attention_and_at_least_one_change(name, whole):
     done = whole(name)
     for method in done.made.methods.values():
         facts: list[Fact] = method.ledger(done.model)
-        layers = operations(done.model)
-        assert [fact.name for fact in facts] in (list(body_linears(done.model)), list(layers))
+        layers, cores = operations(done.model), list(parts_of(done.model).attention)
+        named = [fact.name for fact in facts]
+        assert named in (list(body_linears(done.model)), list(layers), cores)
         assert any(fact.changed for fact in facts)
         for fact in facts:
+            if named == cores:  # products of activations
+                heads, queries, keys = fact.shape
+                assert heads > 1 and queries == keys and 0 < fact.density <= 1
+                assert fact.dense_macs is not None and fact.macs > 0
+                continue
             weight = layers[fact.name].weight
             assert fact.shape == tuple(weight.shape)
             assert fact.density == int(weight.count_nonzero()) / weight.numel()
@@ -228,7 +234,8 @@ def test_only_modules_for_inference_remain(name, whole):
         assert type(module) in allowed, path
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
         assert not any(hooks) and not hasattr(module, "parametrizations"), path
-        if type(module) not in ROWS[name].modules:
+        around = done.model.get_submodule(path.rpartition(".")[0])
+        if not {type(module), type(around)} & {*ROWS[name].modules}:
             own = [f"{path}.{key}" for key in (*module._parameters, *module._buffers) if path]
             assert {key for key in own if key in done.model.state_dict()} <= dense, path
     assert not any(p.requires_grad for p in done.model.parameters())

@@ -14,7 +14,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["compression", "tasks"], 3),
     **dict.fromkeys(["export", "measure", "records"], 4),
     **dict.fromkeys(["fit", "ranks", "crew", "interruption", "journal", "dense"], 5),
-    **dict.fromkeys(["stages", "execution", "plan", "proof", "result"], 5),
+    **dict.fromkeys(["stages", "execution", "plan", "pictures", "proof", "result"], 5),
     **dict.fromkeys(["run", "progress", "sweep"], 5),
     "__init__": 5,  # what `import gossamer` offers
     "cli": 6,

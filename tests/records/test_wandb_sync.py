@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
-from gossamer.errors import StageError
+from gossamer.contract import Picture
+from gossamer.errors import ResumeError, StageError
+from gossamer.records import pictures
 from gossamer.records.wandb_sync import MARK, STATE, Replay, There, replay, sync
 from tests.records import synthetic
 from tests.records.examples import failed
@@ -232,6 +235,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
         if other.parent != finished:
             other.unlink()
     (finished / "export" / "model.safetensors").write_bytes(b"sparse")
+    seen = Picture("keys", "what is seen", torch.full((20, 30, 3), 9, dtype=torch.uint8))
+    pictures.write(finished, [("a_method", seen)])
     twin = finished / json.loads((finished / "record.json").read_text())["budget"]["twin_export"]
     twin.mkdir(parents=True)
     (twin / "model.safetensors").write_bytes(b"dense")
@@ -282,6 +287,27 @@ def test_wandb_has_group_tags_key_figures_and_layers(sent: Sent) -> None:
     assert summary[MARK] == made(sent.finished).digest()
     assert summary["layers"]["nrows"] == len(record["layers"]) > 0
     assert run["exitcode"] == 0
+
+
+def test_wandb_has_the_pictures_with_their_captions(sent: Sent) -> None:
+    found = sent.service.summary("gossamer", sent.id)["pictures"]
+    assert found["_type"] == "images/separated" and found["count"] == 1
+    assert found["captions"] == ["a_method: what is seen"]
+    name = Path(found["filenames"][0]).name
+    assert sent.service.files[name] == (sent.finished / "pictures/a_method-keys.png").read_bytes()
+
+
+def test_another_picture_is_another_content_and_a_missing_one_is_named(run: Path) -> None:
+    plain = made(run).digest()
+    for value in (1, 2):
+        seen = Picture("keys", "what is seen", torch.full((20, 30, 3), value, dtype=torch.uint8))
+        pictures.write(run, [("a_method", seen)])
+        digest = made(run).digest()
+        assert digest != plain
+        plain = digest
+    (run / "pictures" / "a_method-keys.png").unlink()
+    with pytest.raises(ResumeError, match=r"a_method-keys\.png: not there any more"):
+        made(run)
 
 
 def test_models_are_inputs_and_results_and_only_the_export_is_uploaded(sent: Sent) -> None:

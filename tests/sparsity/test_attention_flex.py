@@ -87,19 +87,19 @@ def test_a_stance_that_runs_eagerly_fails_too():
 
 def test_training_on_a_cpu_is_refused_and_what_trains_is_said():
     q, k, v = (x.requires_grad_() for x in drawn(1, 1, 9, 16))
-    with pytest.raises(StageError, match=r"path=flex.*no gradients on a CPU.*path=masked"):
+    with pytest.raises(StageError, match=r"kernel=flex.*no gradients on a CPU.*kernel=masked"):
         flex(q, k, v, chosen(1, 1, 9, 0, 2), 0, 0.0)
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(attention_flex, "no_compiler", lambda kind: "there is no C++ compiler; x")
-    with pytest.raises(StageError, match=r"path=flex: there is no C\+\+ compiler.*path=masked"):
+    with pytest.raises(StageError, match=r"kernel=flex: there is no C\+\+ compiler.*kernel=masked"):
         flex(*drawn(1, 1, 9, 16), chosen(1, 1, 9, 0, 2), 0, 0.0)
 
 
 def test_a_dtype_that_it_does_not_compute_is_named():
     q, k, v = drawn(1, 1, 9, 16, torch.float64)
-    with pytest.raises(StageError, match=r"not in float64; use path=masked"):
+    with pytest.raises(StageError, match=r"not in float64; use kernel=masked"):
         flex(q, k, v, chosen(1, 1, 9, 0, 2), 0, 0.0)
 
 

@@ -105,7 +105,7 @@ def test_no_more_than_a_chunk_of_keys_is_ever_gathered(monkeypatch):
 @pytest.mark.parametrize("path", ["gather", "flex"])
 def test_dropout_is_refused_and_what_to_type_is_said(path):
     q, k, v = drawn(1, 1, 9, 8)
-    with pytest.raises(StageError, match=rf"path={path}.*0\.1.*path=masked.*model\.dropout=0"):
+    with pytest.raises(StageError, match=rf"kernel={path}.*0\.1.*kernel=masked.*model\.dropout=0"):
         ATTEND[path](q, k, v, chosen(1, 1, 9, 1, 2), 1, 0.1)
 
 

@@ -20,10 +20,14 @@ MAIN = {
     "Images": "image_folder",
     "Llama": "llama",
     "HubText": "wikitext2",
+    "MatchToSample": "match_to_sample",
     "Vit": "vit",
 }
 LANGUAGE = ("stdlib", "lm_folder", "wikitext2", "wikitext103", "c4")
-IMAGES = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet1k", "image_folder")
+IMAGES = (
+    *("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet1k", "image_folder"),
+    *("match_to_sample", "match_to_sample_large"),
+)
 TASKS = {
     "glue/stsb": "Regression",
     **dict.fromkeys(LANGUAGE, "LanguageModeling"),

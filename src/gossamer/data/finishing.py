@@ -56,11 +56,7 @@ def inside(boxes: Tensor, x: Tensor) -> Tensor:
 def noise(draws: Tensor, count: int) -> Tensor:
     """(B, count) float32 standard normal numbers, a function of `draws` (B,) int64 alone: hashed
     counters, for a generator on a device would have to be seeded from here, row by row."""
-    counters = torch.arange(1, count + 1, device=draws.device) * GOLDEN
-    z = draws[:, None] + counters
-    z = (z ^ _shifted(z, 30)) * FIRST
-    z = (z ^ _shifted(z, 27)) * SECOND
-    z = z ^ _shifted(z, 31)
+    z = hashed(draws, count)
     # two uniform numbers of 24 bits, the first of them never 0, and Box and Muller's transform
     first = (_shifted(z, 40) + 1).float() / 2**24
     second = (z & (2**24 - 1)).float() / 2**24
@@ -70,6 +66,16 @@ def noise(draws: Tensor, count: int) -> Tensor:
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """Unsigned shift to the right."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def hashed(draws: Tensor, count: int) -> Tensor:
+    """(B, count) int64 whose 64 bits are as good as random, a function of `draws` (B,) int64
+    alone; of one column, two numbers are equal only where their draws are."""
+    counters = torch.arange(1, count + 1, device=draws.device) * GOLDEN
+    z = draws[:, None] + counters
+    z = (z ^ _shifted(z, 30)) * FIRST
+    z = (z ^ _shifted(z, 27)) * SECOND
+    return z ^ _shifted(z, 31)
 
 
 def mixed(x: Tensor, kept: Tensor, boxes: Tensor) -> Tensor:

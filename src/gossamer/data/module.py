@@ -71,6 +71,18 @@ class Batched(LightningDataModule, ABC):
         `sample` returns is ready."""
         return batch
 
+    def pixels(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """(B, height, width, 3) uint8: a batch of `rows`, before `on_device`, as people see it.
+        Pictures that are no bytes are stretched from their least value to their greatest. None: of
+        data that are no pictures."""
+        if self.info.image is None:
+            return None
+        x = batch["x"]  # (B, 1 or 3, height, width)
+        if x.dtype != torch.uint8:
+            low, high = x.amin(), x.amax()
+            x = ((x - low) / (high - low).clamp(min=1e-12) * 255).round().to(torch.uint8)
+        return x.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
+
     # Lightning's names for the same, for those who use this module with a Trainer of their own.
 
     def setup(self, stage: str) -> None:

@@ -9,8 +9,8 @@
 
 and `apply` repeats these edits on another freshly built model. Both work on the meta device: shapes
 only. A replaced module is compared with what its constructor makes, so it may change shape later.
-The constructor of a class with a method `over(old, **arguments)` is that method: such a module takes
-over the parts of the one in whose place it stands (`surgery.InPlace`).
+A class with a method `over(old, **arguments)` is constructed by that: such a module takes over the
+parts of the one in whose place it stands (`surgery.InPlace`).
 """
 
 from __future__ import annotations

@@ -6,28 +6,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
-import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
 from gossamer.models.parts import parts_of
 from gossamer.models.surgery import InPlace, replace_module
 from gossamer.sparsity.attention import probabilities, with_prefix
-from gossamer.sparsity.attention_paths import ATTEND, Path
+from gossamer.sparsity.attention_paths import ATTEND, Kernel
 
 # what is told about a pass: (q, k (B, H, n, d), attention, map (B, H, n, n), positions (B, n))
 Watch = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], None]
 
 
 class SelectiveAttention(InPlace):
-    """In the place of a timm `Attention`, with its parts. `connectivity`, if there is one, is called
-    with (q, k, positions) and returns a bool map (B, H, n - prefix, n): the keys of each patch's
-    query. The first `prefix` queries attend to all.
+    """In the place of a timm `Attention`, with its parts. `connectivity`, if there is one, is
+    called with (q, k, positions) and returns a bool map (B, H, n - prefix, n): the keys of each
+    patch's query. The first `prefix` queries attend to all.
 
     Attributes:
         mode: "sparse"; "dense" attends to everything, with the connectivity asked for nothing but
             its `reconstruction` (q, k, attention, positions), if it trains.
-        path: how the sparse products are computed; all agree (`sparsity.attention_paths`).
+        kernel: how the sparse products are computed; all agree (`sparsity.attention_paths`).
     """
 
     # of timm's
@@ -38,15 +37,16 @@ class SelectiveAttention(InPlace):
     norm: nn.Module
     proj: nn.Linear
     proj_drop: nn.Module
+    connectivity: Any
     num_heads: int
     head_dim: int
     attn_dim: int
 
-    def set_up(self, prefix: int, path: Path = "masked") -> None:  # type: ignore[override]
+    def set_up(self, prefix: int, kernel: Kernel = "masked") -> None:  # type: ignore[override]
         self.prefix = prefix
-        self.path: Path = path
+        self.kernel: Kernel = kernel
         self.mode: Literal["sparse", "dense"] = "sparse"
-        self.connectivity: Any = None
+        self.register_module("connectivity", None)
         self.watch: list[Watch] = []
 
     def forward(
@@ -69,8 +69,8 @@ class SelectiveAttention(InPlace):
         *,
         scored: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `forward`; with `scored` also (B, n - prefix): how much the first query attends to each
-        patch, the mean over heads."""
+        """As `forward`; with `scored` also (B, n - prefix): how much the first query attends to
+        each patch, the mean over heads."""
         if attn_mask is not None or is_causal:
             raise ValueError("attention with chosen keys takes no other mask")
         batch, tokens, _ = x.shape
@@ -86,23 +86,20 @@ class SelectiveAttention(InPlace):
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor | None) -> Tensor:
         """(B, H, n, d_h) The values, mixed."""
-        if self.connectivity is None:
-            return nn.functional.scaled_dot_product_attention(
-                q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0
-            )
-        if self.mode == "dense" or self.watch:
+        dropout = self.attn_drop.p if self.training else 0.0
+        chooses = self.connectivity is not None
+        learns = chooses and self.mode == "dense" and self.training
+        if self.watch or learns:
             attention = probabilities(q, k)
+            if learns:
+                self.connectivity.reconstruction(q, k, attention, positions)
             for watch in self.watch:
                 chosen = with_prefix(self.connectivity(q, k, positions), self.prefix)
                 watch(q, k, attention, chosen, positions)
-            if self.mode == "dense":
-                if self.training:
-                    self.connectivity.reconstruction(q, k, attention, positions)
-                return self.attn_drop(attention).to(v.dtype) @ v
+        if not chooses or self.mode == "dense":  # as timm computes it
+            return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         rows = self.connectivity(q, k, positions)
-        return ATTEND[self.path](
-            q, k, v, rows, self.prefix, self.attn_drop.p if self.training else 0.0
-        )
+        return ATTEND[self.kernel](q, k, v, rows, self.prefix, dropout)
 
 
 def selectable(model: nn.Module) -> dict[str, nn.Module]:
@@ -124,8 +121,8 @@ def selectable_problems(model: nn.Module) -> list[str]:
         if path not in found:
             kind = type(model.get_submodule(path)).__name__
             return [
-                f"the model's {path} is a {kind}, not timm's plain Attention over all tokens; use a "
-                "ViT or DeiT, e.g. model=vit model.source=deit_small_patch16_224"
+                f"the model's {path} is a {kind}, not timm's plain Attention over all tokens; use "
+                "a ViT or DeiT, e.g. model=vit model.source=deit_small_patch16_224"
             ]
     if parts_of(model).grid is None:
         return ["the model has no patches; use a ViT or DeiT, e.g. model=vit"]

@@ -103,11 +103,16 @@ def operations(model: nn.Module, roles: Collection[str] | None = None) -> dict[s
     )
 
 
-def feature_paths(model: nn.Module, capture: int | tuple[str, ...]) -> tuple[str, ...]:
+def feature_paths(model: nn.Module, capture: int | str | tuple[str, ...]) -> tuple[str, ...]:
     """The modules that a stage's `capture` means."""
     if isinstance(capture, tuple):
         return capture
     parts = parts_of(model)
+    if capture == "tokens":
+        return () if parts.tokens is None else (parts.tokens,)
+    if isinstance(capture, str):
+        names = (path for path, _ in model.named_modules())
+        return tuple(path for path in names if path.rpartition(".")[2] == capture)
     return (parts.features or parts.blocks)[-capture:] if capture else ()
 
 

@@ -130,10 +130,11 @@ class Vit:
         _, height, width = data.info.image
         down, across = cast(Any, model).patch_embed.patch_size
         if height % down or width % across:
+            resized = f"dataset.size={_next(height, down)}, or " if hasattr(data, "size") else ""
             found.append(
                 f"model.source={self.source}: images of {height} x {width} pixels do not divide "
-                f"into its patches of {down} x {across}; type dataset.size={_next(height, down)}, "
-                f"or model.patch= a divisor of {math.gcd(height, width)}"
+                f"into its patches of {down} x {across}; type {resized}model.patch= a divisor of "
+                f"{math.gcd(height, width)}"
             )
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,8 @@ class Wandb:
         disabled = self.run.settings.mode == "disabled"
         keep: content.Keep = "none" if disabled else self.artifact
         try:
-            tell(self.run, record, content.lineage(record, directory, keep))
+            artefacts = content.lineage(record, directory, keep)
+            tell(self.run, record, artefacts, content.drawn(directory))
         except (wandb.errors.Error, OSError, ValueError) as error:
             # the result is whole without wandb, and is not to be lost to its network
             print(
@@ -155,10 +156,15 @@ def begin(
         raise StageError(str(error).splitlines()[0]) from error
 
 
-def tell(run: Any, record: Mapping[str, Any], artefacts: list[content.Artefact]) -> list[Any]:
-    """Summary, per-layer table and artefacts of a run that ended; the artefacts it left, which are
-    still being sent. wandb knows no input of a run that is offline, so those of `artefacts` are
-    told by `gossamer sync-wandb`, later."""
+def tell(
+    run: Any,
+    record: Mapping[str, Any],
+    artefacts: list[content.Artefact],
+    pictures: Sequence[tuple[Path, str]] = (),
+) -> list[Any]:
+    """Summary, per-layer table, pictures (file, what is seen) and artefacts of a run that ended;
+    the artefacts it left, which are still being sent. wandb knows no input of a run that is
+    offline, so those of `artefacts` are told by `gossamer sync-wandb`, later."""
     import wandb
 
     run.summary.update(content.summary(record))
@@ -166,6 +172,8 @@ def tell(run: Any, record: Mapping[str, Any], artefacts: list[content.Artefact])
     if columns:
         # in the summary, for a row of the history would be a step that the run never took
         run.summary["layers"] = wandb.Table(columns=columns, data=rows)
+    if pictures:
+        run.summary["pictures"] = [wandb.Image(str(file), caption=told) for file, told in pictures]
     sent = []
     for artefact in artefacts:
         if not artefact.used:

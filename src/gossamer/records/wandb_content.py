@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gossamer.errors import ResumeError
+from gossamer.records import pictures
 from gossamer.records.loggers import figures
 from gossamer.records.secrets import without_secrets
 
@@ -100,6 +102,18 @@ def layers(record: Mapping[str, Any]) -> tuple[list[str | int], list[list[Any]]]
 
 def _cell(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
+
+
+def drawn(directory: Path) -> list[tuple[Path, str]]:
+    """(file, what is seen) of each picture of the run in `directory`. Raises ResumeError for a list
+    that is damaged, or that names a file which is not there."""
+    found = []
+    for one in pictures.read(directory):
+        file = directory / pictures.FOLDER / one.file
+        if not file.is_file():
+            raise ResumeError(f"{file}: not there any more; delete {file.parent} to go on without")
+        found.append((file, f"{one.method}: {one.caption}"))
+    return found
 
 
 def lineage(record: Mapping[str, Any], directory: Path, keep: Keep) -> list[Artefact]:

@@ -72,7 +72,7 @@ class Service:
             try:
                 for step, row in rows.items():
                     run.log(dict(row), step=step)
-                for artefact in tell(run, replay.record, replay.artefacts):
+                for artefact in tell(run, replay.record, replay.artefacts, replay.pictures):
                     artefact.wait()
                 run.summary.update({MARK: mark})
                 status = EXIT[replay.record["status"]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ class Replay:
     identity: Mapping[str, Any]  # arguments of wandb.init
     rows: Mapping[int, Mapping[str, float]]  # by step, ascending
     artefacts: list[content.Artefact]
+    pictures: list[tuple[Path, str]] = field(default_factory=list)  # (file, what is seen)
 
     @property
     def id(self) -> str:
@@ -47,7 +48,7 @@ class Replay:
 
     def digest(self) -> str:
         """SHA-256, hexadecimal, of all that would be sent. Where files lie is no part of it."""
-        sent = {
+        sent: dict[str, Any] = {
             "identity": self.identity,
             "rows": list(self.rows.items()),
             "summary": content.summary(self.record),
@@ -57,6 +58,11 @@ class Replay:
                 for each in self.artefacts
             ],
         }
+        if self.pictures:  # runs without any keep the digest by which they are known
+            sent["pictures"] = [
+                [file.name, hashlib.sha256(file.read_bytes()).hexdigest(), caption]
+                for file, caption in self.pictures
+            ]
         return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()
 
 
@@ -128,6 +134,7 @@ def replay(
         told,
         history(directory),
         content.lineage(record, directory, own.get("artifact", "export")),
+        content.drawn(directory) if record["status"] == "done" else [],
     )
 
 

@@ -1,4 +1,4 @@
-"""Which keys a query attends to: boolean maps (B, H, n, n) over attention, and what they keep of it.
+"""Which keys a query attends to: boolean maps (B, H, n, n), and what they keep of attention.
 
 Of the n tokens the first `prefix` (a class token) are none of the patches: their rows are always
 dense, and as keys they are chosen like any other.

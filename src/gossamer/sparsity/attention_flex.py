@@ -26,7 +26,7 @@ from gossamer.sparsity.attention import TILE, with_prefix
 
 PROGRAMS = 64  # shapes, dtypes and devices for which there may be a program in one process
 NARROWEST = 16  # head dimension on CUDA
-INSTEAD = "use path=masked, which computes the same"
+INSTEAD = "use kernel=masked, which computes the same"
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, prefix: int) -> Tensor:
@@ -36,7 +36,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, prefix: int) -> Tensor:
     On CUDA it trains; on a CPU there is no way back. Raises StageError for what it cannot compute,
     and where there is no compiler."""
     if reason := unable(q, k, v):
-        raise StageError(f"path=flex: {reason}; {INSTEAD}")
+        raise StageError(f"kernel=flex: {reason}; {INSTEAD}")
     blocks = block_mask(rows, prefix)
     if torch.compiler.is_compiling():  # the whole model is
         return _certain(q, k, v, blocks)
@@ -54,7 +54,7 @@ def unable(q: Tensor, k: Tensor, v: Tensor) -> str | None:
     if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"FlexAttention computes in float32, float16 and bfloat16, not in {dtype}"
     if kind == "cpu" and torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
-        return "FlexAttention has no gradients on a CPU; train with path=masked or path=gather"
+        return "FlexAttention has no gradients on a CPU; train with kernel=masked or kernel=gather"
     if kind == "cuda" and q.shape[-1] < NARROWEST:
         return f"FlexAttention needs heads of {NARROWEST} numbers at least, not {q.shape[-1]}"
     return no_compiler(kind)
@@ -112,8 +112,8 @@ def _certain(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
     """FlexAttention, in compiled code only."""
     if not torch.compiler.is_compiling():  # False as it is traced: nothing of it is left then
         raise StageError(
-            "path=flex: torch runs this without compiling it, and FlexAttention would compute the "
-            f"dense products; unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE, or {INSTEAD}"
+            "kernel=flex: torch runs this without compiling it, and FlexAttention would compute "
+            f"the dense products; unset TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE, or {INSTEAD}"
         )
     out: Tensor = flex_attention(q, k, v, block_mask=blocks)
     return out

@@ -21,8 +21,8 @@ def predictor(
     tokens: int, width: int, heads: int, *, channels: int, basis: int, kept: int, density: float
 ) -> int:
     """What it takes to predict the map (Sparsifiner): reducing the channels of queries and keys to
-    `channels` of d / H, reducing the keys to `basis` of n, the low-rank scores, and a sparse product
-    of the `kept` coefficients of each query and a basis of which `density` is not zero."""
+    `channels` of d / H, reducing the keys to `basis` of n, the low-rank scores, and a sparse
+    product of the `kept` coefficients of each query and a basis of which `density` is not zero."""
     reduce_channels = 2 * tokens * width * channels
     reduce_keys = heads * channels * tokens * basis
     scores = heads * tokens * channels * basis

@@ -19,7 +19,7 @@ from gossamer.errors import StageError
 from gossamer.sparsity import attention_flex, attention_gather
 from gossamer.sparsity.attention import with_prefix
 
-Path = Literal["masked", "gather", "flex"]
+Kernel = Literal["masked", "gather", "flex"]
 # (q, k, v (B, H, n, d_h), rows (B, H, n - prefix, n) bool, prefix, dropout) -> (B, H, n, d_h)
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int, float], Tensor]
 
@@ -40,11 +40,11 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, prefix: int, dropout: fl
     return attention_flex.flex(q, k, v, rows, prefix)
 
 
-def _without_dropout(path: Path, dropout: float) -> None:
+def _without_dropout(kernel: Kernel, dropout: float) -> None:
     if dropout:
         raise StageError(
-            f"path={path}: attention has dropout {dropout:g} while it trains, which only "
-            "path=masked computes; use path=masked, or no dropout, e.g. model.dropout=0"
+            f"kernel={kernel}: attention has dropout {dropout:g} while it trains, which only "
+            "kernel=masked computes; use kernel=masked, or no dropout, e.g. model.dropout=0"
         )
 
 

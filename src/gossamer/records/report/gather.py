@@ -14,7 +14,7 @@ from gossamer.records import compare
 from gossamer.records.figures import speed_ups
 from gossamer.records.find import SKIM, uncollected
 from gossamer.records.intervals import t_quantile
-from gossamer.records.report import curves, overview
+from gossamer.records.report import curves, gallery, overview
 from gossamer.records.report.groups import (
     Flat,
     Group,
@@ -62,7 +62,7 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
     settings = _settings(records.values())
     scopes, shown = _scopes(groups, [(r, flats[path]) for path, r in found.unfinished.items()])
     of_run = {at: n for n, group in enumerate(groups) for at in group.places}
-    rows, thinned = [], False
+    rows, thinned, room = [], False, gallery.Room()
     for n, (path, record) in enumerate(every.items()):
         row = {
             "key": keys[path],
@@ -80,6 +80,7 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
         }
         if record["status"] == "done":
             row |= {"group": of_run[n], **_finished(record, settings, layers)}
+            row |= gallery.shown(path.parent, room)
         else:
             row["error"] = record["error"]
         logged, cut = curves.read(path.parent / "metrics.jsonl")

@@ -54,6 +54,7 @@ function runParts(run) {
     ['run-checks', 'Checks', runChecks, true],
     ['run-ledgers', 'Ledgers', runLedgers],
     ['run-stages', 'Stages and budget', runStages],
+    ...(run.pictures ? [['run-pictures', 'Pictures', runPictures]] : []),
     ...(run.density.length ? [['run-layers', 'Layers', runLayers]] : []),
   ] : [];
   return [...parts,
@@ -156,6 +157,20 @@ function runStages(run) {
   run.stages.length ? plainTable([['stage'], ['steps', true], ['seconds', true], ['trained parameters', true], [`validation ${metric} before`, true], ['after', true]],
     run.stages.map((stage) => [stage.name, stage.steps || 'one-shot', fixed(1)(stage.seconds), stage.steps ? whole(stage.trainable_parameters) : '–',
       value(stage.quality_before), value(stage.quality_after)]), 'Stages') : h('p', {class: 'empty'}, 'No stages: the model is used as it was.')];
+}
+
+/** What its methods drew of the exported model: pictures of one caption share it. */
+function runPictures(run) {
+  const told = new Map();
+  for (const picture of run.pictures) {
+    const words = `${picture.method}. ${picture.caption}`;
+    told.set(words, [...(told.get(words) ?? []), picture]);
+  }
+  return [[...told].map(([words, pictures]) => [h('p', {class: 'lead'}, words),
+    h('div', {class: 'pictures'}, pictures.map(({file, png, width, height}) => h('figure', {},
+      h('img', {src: `data:image/png;base64,${png}`, width, height, alt: `${file}: ${words}`}),
+      h('figcaption', {class: 'muted'}, file))))]),
+  run.unshown.map((reason) => h('p', {class: 'note'}, reason))];
 }
 
 function runLayers(run) {
