@@ -100,8 +100,8 @@ def test_a_black_patch_that_is_kept_is_told_from_one_that_is_not() -> None:
 
 def test_the_query_is_outlined_in_its_row_and_nowhere_else() -> None:
     model = model_with(Chosen(()), Chosen(()))
-    (one,) = connectivity_pictures(model, batch(1), queries=((0.3, 0.6), (0.9, 0.1)))
-    for row, patch, other in ((0, 6, 12), (1, 12, 6)):
+    (one,) = connectivity_pictures(model, batch(1), queries=((0.3, 0.6), (0.9, 0.1), (0, 0)))
+    for row, patch, other in ((0, 6, 12), (1, 12, 6), (2, 0, 6)):
         for column in range(3):
             assert edge_of(one.pixels, row, column, patch) == list(QUERY)
             assert edge_of(one.pixels, row, column, other) != list(QUERY)
@@ -135,11 +135,12 @@ class Removing(nn.Module):
 def test_removed_patches_are_crossed_out_and_the_others_stay_in_their_place() -> None:
     model = model_with(Chosen((0, 1)), Chosen((0, 1, 10)))
     model.blocks[1] = Removing(model.blocks[1])
-    _, second = kept_maps(model, pictures(2))
-    assert second.alive.nonzero()[:, 1].tolist() == [*range(0, 16, 2)] * 2
-    assert second.tokens.tolist() == [9, 9] and second.keys.tolist() == [3, 3]  # CLS, 0 and 10
-    assert second.share[0, 6].nonzero()[:, 0].tolist() == [0, 10]
-    assert second.share[0, 7].sum() == 0
+    (_, (first, second)) = kept_maps(model, pictures(2), (6, 7))
+    assert first.alive.all() and first.tokens == 17
+    assert second.alive.nonzero()[:, 0].tolist() == [*range(0, 16, 2)]
+    assert second.tokens == 9 and second.keys == 3  # the class token, 0 and 10
+    assert second.share[0].nonzero()[:, 0].tolist() == [0, 10]
+    assert second.share[1].sum() == 0
     (one,) = connectivity_pictures(model, batch(1), queries=((0.9, 0.6), (0.9, 0.9)))
     assert patch_of(one.pixels, 1, 2, 10)[0] == 40, "a query that was removed keeps nothing"
     assert patch_of(one.pixels, 0, 2, 10)[0] > 150 > patch_of(one.pixels, 0, 2, 2)[0] == 40
@@ -159,9 +160,9 @@ def test_first_middle_and_last_of_the_layers_that_choose_are_shown() -> None:
         [0, 5, 11],
     ]
     model = model_with(None, Chosen((0,)), Chosen((0,)), Chosen((0,)), Chosen((0,)), layers=5)
-    found = kept_maps(model, pictures(1))
+    (found,) = kept_maps(model, pictures(1), (0,))
     assert [one.layer for one in found] == [2, 3, 5]
-    assert found[0].keys.tolist() == [2] and found[0].heads == HEADS
+    assert found[0].keys == 2 and found[0].heads == HEADS
 
 
 def test_a_model_that_chooses_nothing_has_no_picture() -> None:

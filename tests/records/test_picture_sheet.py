@@ -1,6 +1,7 @@
 """The sheet that documentation shows is made of the files that runs left."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -22,8 +23,6 @@ def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("picture_sheet", place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module

@@ -49,28 +49,27 @@ def connectivity_pictures(
             height and width.
         layers: at most so many of those that choose keys, from the first to the last.
     """
-    maps = kept_maps(model, batch["x"], layers)
-    if not maps:
-        return []
     grid = cast(tuple[int, int], parts_of(model).grid)
     rows, columns = grid
     patches = [int(down * rows) * columns + int(across * columns) for down, across in queries]
     grey = torch.full((*batch["x"].shape[-2:], 3), 128, dtype=torch.uint8)
     depth = len(parts_of(model).attention)
     found = []
-    for row in range(len(batch["x"])):
+    for row, maps in enumerate(kept_maps(model, batch["x"], patches, layers)):
+        if not maps:
+            return []
         pixels = batch["pixels"][row].cpu() if "pixels" in batch else grey
-        sheet = _sheet(pixels, grid, maps, row, patches, depth)
-        found.append(Picture(f"keys-{row + 1}", _caption(maps, row, len(patches)), _tensor(sheet)))
+        drawn = _tensor(_sheet(pixels, grid, maps, patches, depth))
+        found.append(Picture(f"keys-{row + 1}", _caption(maps), drawn))
     return found
 
 
-def _caption(maps: Sequence[Kept], row: int, queries: int) -> str:
+def _caption(maps: Sequence[Kept]) -> str:
     words = [
-        f"The keys of {queries} query patches (outlined, one in each row): the brighter and warmer "
-        f"a patch, the more of the {maps[0].heads} heads keep it; dark: none does."
+        f"The keys of {len(maps[0].share)} query patches (outlined, one in each row): the brighter "
+        f"and warmer a patch, the more of the {maps[0].heads} heads keep it; dark: none does."
     ]
-    if any(not bool(one.alive[row].all()) for one in maps):
+    if any(not bool(one.alive.all()) for one in maps):
         words.append("Crossed out: removed before that layer.")
     return " ".join(words)
 
@@ -114,22 +113,17 @@ def cell(
     return drawn
 
 
-def outlined(image: Image.Image, grid: tuple[int, int], patch: int) -> Image.Image:
-    """`image` with an edge around a patch, outside of it."""
-    size = image.width // grid[1]
-    left, top = patch % grid[1] * size, patch // grid[1] * size
-    draw = ImageDraw.Draw(image)
+def outline(draw: ImageDraw.ImageDraw, left: int, top: int, size: int) -> None:
+    """An edge around the patch of `size` pixels whose corner is at (left, top), outside of it."""
     for away, colour in ((3, (0, 0, 0)), (2, QUERY), (1, QUERY)):
         box = (left - away, top - away, left + size - 1 + away, top + size - 1 + away)
         draw.rectangle(box, outline=colour)
-    return image
 
 
 def _sheet(
     pixels: Tensor,
     grid: tuple[int, int],
     maps: Sequence[Kept],
-    row: int,
     patches: Sequence[int],
     depth: int,
 ) -> Image.Image:
@@ -140,17 +134,18 @@ def _sheet(
     draw = ImageDraw.Draw(sheet)
     heads = [("picture", "query outlined")]
     for one in maps:
-        keys, tokens = float(one.keys[row]), int(one.tokens[row])
-        heads.append((f"layer {one.layer} of {depth}", f"keeps {keys:.3g} of {tokens} keys"))
+        note = f"keeps {one.keys:.3g} of {one.tokens} keys"
+        heads.append((f"layer {one.layer} of {depth}", note))
     for column, (title, note) in enumerate(heads):
         draw.text((GAP + wide * column, 8), title, INK, font=_font(14))
         draw.text((GAP + wide * column, 26), note, FAINT, font=_font(12))
     for line, patch in enumerate(patches):
         drawn = [cell(pixels, grid, None, None)]
-        drawn += [cell(pixels, grid, m.share[row, patch], m.alive[row]) for m in maps]
+        drawn += [cell(pixels, grid, one.share[line], one.alive) for one in maps]
         for column, image in enumerate(drawn):
-            place = (GAP + wide * column, HEAD + high * line)
-            sheet.paste(outlined(image, grid, patch), place)
+            left, top = GAP + wide * column, HEAD + high * line
+            sheet.paste(image, (left, top))
+            outline(draw, left + patch % grid[1] * size, top + patch // grid[1] * size, size)
     _legend(draw, area[1] - FOOT, maps[0].heads)
     return sheet
 

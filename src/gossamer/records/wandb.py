@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from gossamer.errors import PREEMPTED, ConfigError, StageError
+from gossamer.errors import PREEMPTED, ConfigError, ResumeError, StageError
 from gossamer.records import wandb_content as content
 
 Mode = Literal["online", "offline", "disabled"]
@@ -77,7 +77,7 @@ class Wandb:
         try:
             artefacts = content.lineage(record, directory, keep)
             tell(self.run, record, artefacts, content.drawn(directory))
-        except (wandb.errors.Error, OSError, ValueError) as error:
+        except (wandb.errors.Error, ResumeError, OSError, ValueError) as error:
             # the result is whole without wandb, and is not to be lost to its network
             print(
                 f"wandb was not told everything: {str(error).splitlines()[0]}; later: "
