@@ -123,6 +123,12 @@ class Compute(Part):
     # None: nothing was quantised or in N:M, or a record older than this field
     bit_operations: int | None = None
     bit_operations_dense: int | None = None
+    # attention's products, by closed form, per sample; the densities are of its maps. None: no
+    # method chose which keys a query attends to, or a record older than this field
+    attention_macs: int | None = None
+    attention_macs_dense: int | None = None
+    attention_density: float | None = None
+    attention_block_density: float | None = None  # None too where tiles were not counted
 
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -175,6 +181,8 @@ class Layer(Part):
     skipped: str | None
     method: str | None
     operands: list[int] | None = None  # bits of weights and inputs; None: floats, or an old record
+    dense_macs: int | None = None  # of attention's products, whose `macs` are per sample
+    block_density: float | None = None  # of their map: 128 x 128 tiles that are not empty
 
 
 class Check(Part):
