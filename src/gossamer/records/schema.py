@@ -130,6 +130,21 @@ class Compute(Part):
     attention_density: float | None = None
     attention_block_density: float | None = None  # None too where tiles were not counted
 
+    @property
+    def attention_saved(self) -> float | None:
+        """Of attention's dense MACs the share that is not computed, in theory."""
+        return self._saved(self.attention_macs_dense)
+
+    @property
+    def attention_saved_of_model(self) -> float | None:
+        """The same MACs as a share of those of the whole dense model."""
+        return self._saved(self.macs_dense)
+
+    def _saved(self, whole: int | None) -> float | None:
+        if self.attention_macs is None or self.attention_macs_dense is None or not whole:
+            return None
+        return (self.attention_macs_dense - self.attention_macs) / whole
+
 
 Positive = Annotated[float, Meta(gt=0)]
 
