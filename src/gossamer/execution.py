@@ -88,7 +88,8 @@ def _zeros(method: Any, model: nn.Module) -> dict[str, Tensor]:
     """The zeros that a sparse method left, as in `model.held`."""
     if "sparse weights" not in method.produces:
         return {}
-    sparse = [fact.name for fact in method.ledger(model) if fact.density < 1 and not fact.skipped]
+    weights = [fact for fact in method.ledger(model) if fact.dense_macs is None]
+    sparse = [fact.name for fact in weights if fact.density < 1 and not fact.skipped]
     return {name: masks.of_zeros(model.get_submodule(name)) for name in sparse}
 
 

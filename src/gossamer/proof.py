@@ -43,15 +43,17 @@ def held_checks(model: nn.Module, loaded: nn.Module) -> list[Check]:
 
 def density_checks(facts: Mapping[str, Sequence[Fact]]) -> list[Check]:
     """The density that each method reached, over all its operations that declare the same target
-    (a global threshold meets its target over the group, not in each layer). Fewer non-zeros than
+    (a global threshold meets its target over the group, not in each layer); of attention's maps by
+    themselves, for they are no weights. Fewer non-zeros than
     declared are a miss too, unless an earlier method in the list left zeros of its own, or any of
     them quantised the weights: small ones then round to zero."""
     quantised = {fact.name for rows in facts.values() for fact in rows if fact.operands}
     checks = []
     for position, (name, rows) in enumerate(facts.items()):
         rows = [fact for fact in rows if fact.target is not None and not fact.skipped]
-        for target in sorted({fact.target for fact in rows if fact.target is not None}):
-            same = [fact for fact in rows if fact.target == target]
+        kinds = {(f.target, f.dense_macs is not None) for f in rows if f.target is not None}
+        for target, maps in sorted(kinds):
+            same = [f for f in rows if f.target == target and (f.dense_macs is not None) == maps]
             sizes = [torch.Size(fact.shape).numel() for fact in same]
             reached = sum(n * f.density for n, f in zip(sizes, same, strict=True)) / sum(sizes)
             excess = (reached - target) / target if target else reached
@@ -59,7 +61,7 @@ def density_checks(facts: Mapping[str, Sequence[Fact]]) -> list[Check]:
             met = excess <= TOLERANCE and (zeros or excess >= -TOLERANCE)
             checks.append(
                 Check(
-                    f"{name}: density {target:g} is met",
+                    f"{name}: {'map ' if maps else ''}density {target:g} is met",
                     met,
                     f"{reached:.5f} over {len(same)} operations",
                 )

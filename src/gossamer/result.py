@@ -182,7 +182,12 @@ def _ledgers(
     experiment, device = run.experiment, run.experiment.training.device()
     workloads = experiment.task.workloads(experiment.data)
     first = next(iter(workloads))
-    merged = {fact.name: (name, fact) for name, mine in facts.items() for fact in mine}
+    # the last word on an operation is its; a module's weights and its attention's products are two
+    merged = {
+        (fact.name, fact.dense_macs is None): (name, fact)
+        for name, mine in facts.items()
+        for fact in mine
+    }
     last_facts = [fact for _, fact in merged.values()]
     trained = max((row["trainable_parameters"] for row in rows), default=None)
     return {

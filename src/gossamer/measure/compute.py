@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, shape_wrapp
 
 from gossamer.contract import Fact
 from gossamer.measure import formats
+from gossamer.measure.attention import attention
 from gossamer.quantization.packed import Packed
 
 COUNTED_BY = f"torch.utils.flop_counter.FlopCounterMode (torch {torch.__version__})"
@@ -83,7 +84,8 @@ def compute(
     `workload` is the inputs' name, `facts` the ledger.
 
     `macs_effective` is what the finished model is counted to execute here: removed heads and
-    neurons are gone from it, zeros inside a dense product are not."""
+    neurons are gone from it, zeros inside a dense product are not. Attention's products are also
+    told by closed form, of what methods chose to attend to."""
     rows, ledger = _rows(inputs), list(facts)
     before, after = macs(dense, inputs), macs(model, inputs)
     return {
@@ -95,6 +97,7 @@ def compute(
         "modelled": None,
         "bit_operations": _each(formats.bit_operations(after.total, after.modules, ledger), rows),
         "bit_operations_dense": _each(formats.dense_bit_operations(before.total, ledger), rows),
+        **attention(ledger),
     }
 
 

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from gossamer.contract import Fact
+from gossamer.measure.attention import operations
 from gossamer.sparsity.patterns import n_of_m
 
 FLOAT = 32  # bits of what is not quantised
@@ -75,5 +76,5 @@ def dense_bit_operations(total: int, facts: Iterable[Fact]) -> int | None:
 
 def _formatted(facts: Iterable[Fact]) -> Iterator[Fact]:
     """The operations that a format makes smaller."""
-    changed = (fact for fact in facts if fact.changed and not fact.skipped)
+    changed = (fact for fact in operations(facts) if fact.changed and not fact.skipped)
     return (fact for fact in changed if fact.operands or n_of_m(fact.pattern))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gossamer.contract import Fact
 from gossamer.measure import formats
+from gossamer.measure.attention import operations
 from gossamer.quantization.packed import Packed
 
 
@@ -32,10 +33,10 @@ def bits_per_weight(model: nn.Module, facts: Iterable[Fact]) -> float | None:
 
     Counts every parameter and persistent buffer (values, scales, indices, masks; not biases) of the
     module that a fact names, against the elements of the fact's shape. Zeros in a dense tensor take
-    their full bits. Rows that no method changed and rows whose name is no module (attention
-    products) are left out; None if none is left."""
+    their full bits. Rows that no method changed, attention's products and rows whose name is no
+    module are left out; None if none is left."""
     bits = weights = 0
-    for fact in facts:
+    for fact in operations(facts):
         stored = list(_stored(model, fact.name)) if fact.changed and not fact.skipped else []
         if stored:
             bits += 8 * sum(tensor.numel() * tensor.element_size() for tensor in stored)

@@ -27,6 +27,15 @@ __all__ = ["Asked", "find", "main", "rows"]
 
 Format = Literal["table", "csv", "json", "markdown"]
 Row = dict[str, Any]
+# in theory; only of runs in which a method chose what attention sees
+ATTENTION = (
+    "attention_macs",
+    "attention_macs_dense",
+    "attention_saved",
+    "attention_saved_of_model",
+    "attention_density",
+    "attention_block_density",
+)
 UNTOLD = {"model", "dataset", "task", "compression", "seed", "rerun", "outputs", "name", "logger"}
 
 
@@ -159,12 +168,20 @@ def _row(group: Group, asked: Asked, pairs: Mapping[Run, Run] | None) -> Row:
         "macs_dense": _typical(group, "compute.macs_dense"),
         "macs_effective": _typical(group, "compute.macs_effective"),
         "macs_nonzero": _typical(group, "compute.macs_nonzero"),
+        **{name: _of_attention(group, f"compute.{name}") for name in ATTENTION},
     }
 
 
 def _typical(group: Group, name: str) -> float:
     total = sum(run.figure(name) or 0 for run in group.runs)
     return total // len(group.runs) if total % len(group.runs) == 0 else total / len(group.runs)
+
+
+def _of_attention(group: Group, name: str) -> float | None:
+    """None unless each run has it."""
+    if any(run.figure(name) is None for run in group.runs):
+        return None
+    return _typical(group, name)
 
 
 def _partly(group: Group, measured: Mapping[str, int]) -> list[Note]:

@@ -20,7 +20,14 @@ from gossamer.records.table import amount, metric, relative, speed_up
 Row = Mapping[str, Any]
 WORDS = ("model", "dataset", "task", "compression", "overrides", "metric")
 SHARED = ("model", "dataset", "task", "metric", "steps", "seeds", "runs")  # said once if all equal
-COUNTS, RATIOS = ("size.", "compute.", "budget."), ("size.bits_per_weight",)
+COUNTS = ("size.", "compute.", "budget.")
+RATIOS = (
+    "size.bits_per_weight",
+    "compute.attention_saved",
+    "compute.attention_saved_of_model",
+    "compute.attention_density",
+    "compute.attention_block_density",
+)
 NESTED = ("by", "averages_over", "seeds", "baseline_seeds", "metrics", "speed_up", "samples")
 FORMULA = ("=", "+", "-", "@")  # how a cell begins that a spreadsheet would compute
 MARKUP = re.compile(r"[\\`*_<>\[\]|]")
@@ -139,6 +146,12 @@ def _ledgers(rows: Sequence[Row]) -> list[Column]:
         same = row["macs_nonzero"] == row["macs_effective"]
         return "" if same or row["dense"] else relative(row["macs_dense"], row["macs_nonzero"])
 
+    def less(saved: str) -> Callable[[Row], str]:
+        return lambda row: "" if row[saved] is None else f"{-100 * row[saved]:+.1f}%"
+
+    def share(kept: str) -> Callable[[Row], str]:
+        return lambda row: "" if row[kept] is None else f"{100 * row[kept]:.1f}%"
+
     def latency(name: str) -> Callable[[Row], str]:
         return lambda row: speed_up(**row["speed_up"][name]) if name in row["speed_up"] else ""
 
@@ -149,6 +162,10 @@ def _ledgers(rows: Sequence[Row]) -> list[Column]:
         ("MB change", change("dense_checkpoint_bytes", "checkpoint_bytes")),
         ("MACs change", change("macs_dense", "macs_effective")),
         ("non-zero MACs (theory)", theory),
+        ("attention MACs (theory)", less("attention_saved")),
+        ("of the model (theory)", less("attention_saved_of_model")),
+        ("attention map kept", share("attention_density")),
+        ("of its 128×128 tiles", share("attention_block_density")),
         *((f"latency {name}", latency(name)) for name in workloads),
     ]
 

@@ -43,11 +43,18 @@ LEDGERS = {
         "macs_nonzero",
         "bit_operations",
         "bit_operations_dense",
+        "attention_macs",
+        "attention_macs_dense",
+        "attention_saved",
+        "attention_saved_of_model",
+        "attention_density",
+        "attention_block_density",
     ),
     "budget": ("base", "steps", "unspent", "total", "teacher_passes", "tokens"),
 }
 # Keys of a data set that only say how its rows are cut, batched and kept, not which they are.
 BATCHING = frozenset(f"dataset.{n}" for n in ("batch_size", "max_length", "workers", "cache"))
+SAVED = ("compute.attention_saved", "compute.attention_saved_of_model")  # shares: more is better
 # Metrics of which less is better; of all others, more.
 LOWER = ("loss", "mse", "perplexity", "bits_per_byte", "ece")
 
@@ -109,7 +116,7 @@ class Run:
         quality = self.record.quality
         if self.metric(name) == quality.primary:
             return quality.direction
-        more = name.endswith((".speed_up", ".throughput"))
+        more = name.endswith((".speed_up", ".throughput")) or name in SAVED
         return "min" if name in LOWER or ("." in name and not more) else "max"
 
 

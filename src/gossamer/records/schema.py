@@ -123,6 +123,27 @@ class Compute(Part):
     # None: nothing was quantised or in N:M, or a record older than this field
     bit_operations: int | None = None
     bit_operations_dense: int | None = None
+    # attention's products, by closed form, per sample; the densities are of its maps. None: no
+    # method chose which keys a query attends to, or a record older than this field
+    attention_macs: int | None = None
+    attention_macs_dense: int | None = None
+    attention_density: float | None = None
+    attention_block_density: float | None = None  # None too where tiles were not counted
+
+    @property
+    def attention_saved(self) -> float | None:
+        """Of attention's dense MACs the share that is not computed, in theory."""
+        return self._saved(self.attention_macs_dense)
+
+    @property
+    def attention_saved_of_model(self) -> float | None:
+        """The same MACs as a share of those of the whole dense model."""
+        return self._saved(self.macs_dense)
+
+    def _saved(self, whole: int | None) -> float | None:
+        if self.attention_macs is None or self.attention_macs_dense is None or not whole:
+            return None
+        return (self.attention_macs_dense - self.attention_macs) / whole
 
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -175,6 +196,8 @@ class Layer(Part):
     skipped: str | None
     method: str | None
     operands: list[int] | None = None  # bits of weights and inputs; None: floats, or an old record
+    dense_macs: int | None = None  # of attention's products, whose `macs` are per sample
+    block_density: float | None = None  # of their map: 128 x 128 tiles that are not empty
 
 
 class Check(Part):

@@ -92,9 +92,27 @@ def rows(record: Record) -> Iterator[Row]:
         before = compute["bit_operations_dense"]
         cells = amount(before), amount(after), f"{before / after:.2f}× fewer"
         yield "bit operations, theoretical", *cells
+    yield from attention_rows(compute)
     timed = honest(record["speed"])
     for label, entry in zip(speed_labels(timed), timed, strict=True):
         yield latency_row(f"latency p50, {label}", entry)
+
+
+def attention_rows(compute: Mapping[str, Any]) -> Iterator[Row]:
+    """Of attention's products, where a method chose what they see; nothing is executed faster for
+    it."""
+    after, before = compute.get("attention_macs"), compute.get("attention_macs_dense")
+    if after is None or not before:
+        return
+    yield "attention MACs, theoretical", amount(before), amount(after), relative(before, after)
+    whole = compute["macs_dense"]
+    left = whole - before + after
+    yield "  and with them the whole model", amount(whole), amount(left), relative(whole, left)
+    kept, tiles = compute.get("attention_density"), compute.get("attention_block_density")
+    if kept is not None:
+        yield "attention map kept, by element", "100.0%", f"{100 * kept:.1f}%", ""
+    if tiles is not None:
+        yield "  by tiles of 128 × 128", "100.0%", f"{100 * tiles:.1f}%", ""
 
 
 def honest(entries: Sequence[Entry]) -> list[Entry]:

@@ -28,7 +28,7 @@ def cost(group: Group, name: str = "") -> str:
     ]
     if theory < done - SAME:
         parts.insert(2, f"MACs of non-zeros {percent(theory)} (theory only)")
-    parts += _by_format(group)
+    parts += _by_format(group) + _of_attention(group)
     nothing = f"Nothing of {name} is smaller or faster" if name else "Nothing is smaller or faster"
     whose = f"The cost of {name}" if name else "Its cost"
     return (
@@ -48,6 +48,21 @@ def _by_format(group: Group) -> list[str]:
         if after and before:
             parts.append(told.format(before / after) + " (theory only)")
     return parts
+
+
+def _of_attention(group: Group) -> list[str]:
+    """What choosing the keys saves by closed form, where every run has it: of attention's products,
+    and of the whole model."""
+    names = ("attention_saved", "attention_saved_of_model", "attention_density")
+    saved, of_model, kept = (figure(group.seeds, f"compute.{n}", None)["value"] for n in names)
+    if saved is None or of_model is None or kept is None:
+        return []
+    tiles = figure(group.seeds, "compute.attention_block_density", None)["value"]
+    of_tiles = "" if tiles is None else f", {percent(tiles)} of its 128 × 128 tiles"
+    return [
+        f"attention MACs {-100 * saved:+.1f}%, which is {-100 * of_model:+.1f}% of the whole "
+        f"model's (theory only); {percent(kept)} of the attention map kept{of_tiles}"
+    ]
 
 
 def bargains(best: Group, ranked: Sequence[Group]) -> list[str]:
