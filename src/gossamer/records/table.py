@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gossamer.records import stage_figures
+
 NOISE = 0.05  # a latency that differs by less than this share is no difference
 # what a latency holds for; dense_runtime is not in every entry: None, or the dense model ran alike
 SETTING = ("device", "dtype", "runtime", "dense_runtime", "threads", "neighbours")
@@ -214,6 +216,7 @@ def notes(record: Record) -> Iterator[str]:
     modelled = record["compute"]["modelled"]
     if modelled:
         yield f"modelled by {modelled['by']}: {modelled['figure']}"
+    yield from stage_figures.told(record["stages"])
     devices = {
         tuple(entry.get(name) for name in SETTING)
         for entry in honest(record["speed"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gossamer.records import compare
+from gossamer.records import compare, stage_figures
 from gossamer.records.figures import speed_ups
 from gossamer.records.find import SKIM, uncollected
 from gossamer.records.intervals import t_quantile
@@ -85,8 +85,11 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
             row["error"] = record["error"]
         logged, cut = curves.read(path.parent / "metrics.jsonl")
         thinned = thinned or cut
+        points = stage_figures.logged(record.get("stages", ()))
         row["curves"] = {
-            name: [steps.place(ticks), values] for name, (ticks, values) in logged.items()
+            name: [steps.place(ticks), values]
+            for name, (ticks, values) in logged.items()
+            if name not in points
         }
         rows.append(row)
     largest = max((len(group.places) for group in groups), default=1)
@@ -242,13 +245,26 @@ def _finished(
         "size": record["size"],
         "compute": record["compute"],
         "speed": speed,
-        "stages": record["stages"],
+        "stages": [_stage(stage) for stage in record["stages"]],
         "checks": record["checks"],
         "artifacts": [{**each, "sha256": each["sha256"][:12]} for each in record["artifacts"]],
         "layers": layers.place([{name: layer[name] for name in LAYER} for layer in rows]),
         "density": [round(layer["density"], 4) for layer in rows],
         "bits": [round(layer["bits"], 3) for layer in rows],
     }
+
+
+def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage, with its figures in those of their own and series [[layer, value], …]; without any,
+    it has none of both."""
+    figures = {name: curves.short(value) for name, value in stage.get("figures", {}).items()}
+    alone, series = stage_figures.split(figures)
+    found = {name: value for name, value in stage.items() if name != "figures"}
+    if alone:
+        found["figures"] = alone
+    if series:
+        found["series"] = {name: list(each.items()) for name, each in series.items()}
+    return found
 
 
 def _times(times: Mapping[str, Any]) -> dict[str, Any]:

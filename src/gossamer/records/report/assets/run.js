@@ -156,7 +156,8 @@ function runStages(run) {
     `the dense twin took ${budget.twin.reduce((a, b) => a + b, 0)}${budget.unspent ? `; ${budget.unspent} unspent` : ''}.`),
   run.stages.length ? plainTable([['stage'], ['steps', true], ['seconds', true], ['trained parameters', true], [`validation ${metric} before`, true], ['after', true]],
     run.stages.map((stage) => [stage.name, stage.steps || 'one-shot', fixed(1)(stage.seconds), stage.steps ? whole(stage.trainable_parameters) : '–',
-      value(stage.quality_before), value(stage.quality_after)]), 'Stages') : h('p', {class: 'empty'}, 'No stages: the model is used as it was.')];
+      value(stage.quality_before), value(stage.quality_after)]), 'Stages') : h('p', {class: 'empty'}, 'No stages: the model is used as it was.'),
+  run.stages.map(stageFigures)];
 }
 
 /** What its methods drew of the exported model: pictures of one caption share it. */
