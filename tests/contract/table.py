@@ -25,6 +25,7 @@ from gossamer.execution import execute
 from gossamer.journal import Journal
 from gossamer.models.attention import SelectiveAttention
 from gossamer.models.connectivity import Fixed, Oracle
+from gossamer.models.low_rank_attention import LowRankAttention
 from gossamer.models.token_blocks import PrunedBlock, PrunedBlocks
 from gossamer.quantization.packed import PackedConv2d, PackedLinear
 from gossamer.seeds import derive
@@ -209,6 +210,24 @@ ROWS |= (
             {"token_pruning": {}, "static_attention": {"samples": 12}},
             tampered=("budget raised",),
             modules=(*PRUNED, *CHOSEN),
+            vision=True,
+        ),
+        "linformer on ViT": Row(
+            {"linformer": {"reduce": 2}},
+            tampered=("rank raised",),
+            modules=(LowRankAttention,),
+            vision=True,
+        ),
+        "linformer, no training, on ViT": Row(
+            {"linformer": {"rank": 3, "recover": 0.0}},
+            tampered=("rank raised",),
+            modules=(LowRankAttention,),
+            vision=True,
+        ),
+        "magnitude, then linformer on ViT": Row(
+            {"magnitude": {}, "linformer": {"rank": 3}},
+            tampered=("zero filled", "rank raised"),
+            modules=(LowRankAttention,),
             vision=True,
         ),
         "magnitude, then sparsifiner on ViT": Row(

@@ -10,6 +10,7 @@ from torch import nn
 from gossamer.compression.dsee import SideBranchLinear
 from gossamer.models.attention import attentions
 from gossamer.models.connectivity import Fixed
+from gossamer.models.low_rank_attention import low_rank_attentions
 from gossamer.models.parts import body_linears, parts_of
 from gossamer.models.token_blocks import pruned_blocks
 from gossamer.quantization.packed import Packed
@@ -84,6 +85,15 @@ def token_back(model: nn.Module, methods: Mapping[str, Any]) -> None:
     block.left += 1
 
 
+@torch.no_grad()
+def rank_raised(model: nn.Module, methods: Mapping[str, Any]) -> None:
+    """The first block keeps one key and one value more: those of the last token."""
+    layer = next(iter(low_rank_attentions(model).values()))
+    last = nn.functional.one_hot(torch.tensor([layer.tokens - 1]), layer.tokens).T.float()
+    for name in ("keys", "values"):
+        setattr(layer, name, nn.Parameter(torch.cat([getattr(layer, name), last], 1)))
+
+
 TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
     "zero filled": zero_filled,
     "off the grid": off_the_grid,
@@ -93,4 +103,5 @@ TAMPERINGS: dict[str, Callable[[nn.Module, Mapping[str, Any]], None]] = {
     "neuron back": neuron_back,
     "budget raised": budget_raised,
     "token back": token_back,
+    "rank raised": rank_raised,
 }

@@ -112,9 +112,9 @@ def tile_density(mask: Tensor, tile: int = TILE) -> float:
 
 
 def same_tokens(found: int, trained: int, where: str) -> None:
-    """Raise StageError if a map made for `trained` tokens is asked about `found`."""
+    """Raise StageError if what was made for `trained` tokens is given `found`."""
     if found != trained:
         raise StageError(
-            f"{where}: which keys a query keeps was learned for {trained} tokens and cannot be "
-            f"asked about {found}; train it again at this resolution (dataset.size)"
+            f"{where}: this attention was made for {trained} tokens and cannot be given {found}; "
+            "train it again at this resolution (dataset.size)"
         )
