@@ -80,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except GossamerError as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
-    palette = made.quantize(256, kmeans=2, dither=Image.Dither.NONE)
+    palette = made.quantize(256, dither=Image.Dither.NONE)
     palette.save(asked.output, "PNG", optimize=True)
     print(f"{asked.output}: {made.width} x {made.height}, {asked.output.stat().st_size} bytes")
     return DONE

@@ -76,7 +76,7 @@ def encoded(picture: Picture) -> bytes:
     content = _png(whole)
     if len(content) <= LARGE:
         return content
-    return _png(whole.quantize(COLOURS, kmeans=2, dither=image.Dither.NONE))
+    return _png(whole.quantize(COLOURS, dither=image.Dither.NONE))
 
 
 def _png(made: Image) -> bytes:
