@@ -81,9 +81,7 @@ class Shape:
         of the tokens that enter, feed-forward of those that leave."""
         width, entering = self.width, [self.tokens - 1, *behind[:-1]]
         return sum(
-            macs.dense(before + 1, width)
-            + 4 * (before + 1) * width**2
-            + 8 * (after + 1) * width**2
+            macs.dense(before + 1, width) + 4 * (before + 1) * width**2 + 8 * (after + 1) * width**2
             for before, after in zip(entering, behind, strict=True)
         )
 
@@ -170,7 +168,7 @@ def arms(preset: Preset, dataset: str, keep: float) -> Iterator[Arm]:
     yield arm("cost", BOTH, one.steps, gone, trained)
 
 
-TILES = Shape(tokens=18, width=64, heads=2, blocks=2, reduce_n=2, reduce_c=8, coefficients=9)
+TILES = Shape(tokens=18, width=64, heads=2, blocks=2, reduce_n=2, reduce_c=4, coefficients=9)
 SMALL = Shape(tokens=65, width=192, heads=3, blocks=6, reduce_n=6, reduce_c=4, coefficients=8)
 LARGE = Shape(tokens=197, width=384, heads=6, blocks=12, reduce_n=6, reduce_c=2, coefficients=8)
 DEIT_S = ("model=vit", "model.source=deit_small_patch16_224", "model.weights=init")
@@ -269,5 +267,3 @@ PRESETS = {
         ),
     ),
 }
-
-
