@@ -26,6 +26,8 @@ from gossamer.records.report.groups import (
     varying,
 )
 from gossamer.records.runs import data_of, flat, model_of, place, runs, timed
+from gossamer.records.schema import saved
+from gossamer.records.series import by_layer, layer_of
 from gossamer.records.table import methods, setting, speed_labels, speed_up
 
 Record = Mapping[str, Any]
@@ -86,7 +88,9 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
         logged, cut = curves.read(path.parent / "metrics.jsonl")
         thinned = thinned or cut
         row["curves"] = {
-            name: [steps.place(ticks), values] for name, (ticks, values) in logged.items()
+            name: [steps.place(ticks), values]
+            for name, (ticks, values) in logged.items()
+            if len(ticks) > 1 or layer_of(name) is None  # one value of each layer is no curve
         }
         rows.append(row)
     largest = max((len(group.places) for group in groups), default=1)
@@ -234,20 +238,41 @@ def _finished(
             }
         )
     rows = record["layers"]
+    attention = any(_attends(layer) for layer in rows)
     return {
         "metric": record["quality"]["primary"],
         "direction": record["quality"]["direction"],
         "quality": {side: record["quality"][side] for side in ("dense", "compressed")},
         "budget": record["budget"],
         "size": record["size"],
-        "compute": record["compute"],
+        "compute": {**record["compute"], **saved(record["compute"])},
         "speed": speed,
-        "stages": record["stages"],
+        "stages": [_stage(stage) for stage in record["stages"]],
         "checks": record["checks"],
         "artifacts": [{**each, "sha256": each["sha256"][:12]} for each in record["artifacts"]],
-        "layers": layers.place([{name: layer[name] for name in LAYER} for layer in rows]),
+        "layers": layers.place([_layer(layer) for layer in rows]),
         "density": [round(layer["density"], 4) for layer in rows],
-        "bits": [round(layer["bits"], 3) for layer in rows],
+        # attention's products have no weight that could have bits
+        "bits": [None if _attends(layer) else round(layer["bits"], 3) for layer in rows],
+        **({"tiles": [layer.get("block_density") for layer in rows]} if attention else {}),
+    }
+
+
+def _attends(layer: Record) -> bool:
+    return layer.get("dense_macs") is not None
+
+
+def _layer(layer: Record) -> dict[str, Any]:
+    told = {name: layer[name] for name in LAYER}
+    return {**told, "dense_macs": layer["dense_macs"]} if _attends(layer) else told
+
+
+def _stage(stage: Record) -> dict[str, Any]:
+    alone, series = by_layer(stage.get("figures", {}))
+    return {
+        **stage,
+        "figures": {name: curves.short(value) for name, value in alone.items()},
+        "series": {kind: [curves.short(v) for v in each] for kind, each in series.items()},
     }
 
 

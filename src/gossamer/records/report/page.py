@@ -33,6 +33,7 @@ SCRIPTS = (
     "curves.js",
     "layers.js",
     "parallel.js",
+    "stages.js",
     "run.js",
     "diff.js",
     "live.js",
