@@ -115,6 +115,20 @@ def attention_rows(compute: Mapping[str, Any]) -> Iterator[Row]:
         yield "  by tiles of 128 × 128", "100.0%", f"{100 * tiles:.1f}%", ""
 
 
+def attention_notes(compute: Mapping[str, Any]) -> Iterator[str]:
+    """What the closed form of attention's products must not be taken for."""
+    after, before = compute.get("attention_macs"), compute.get("attention_macs_dense")
+    if after is None or not before:
+        return
+    if after >= before and (compute.get("attention_density") or 1) < 1:
+        yield "attention: choosing the keys takes as many MACs as it saves, or more"
+    elif after < before and compute["macs_effective"] >= compute["macs_dense"]:
+        yield (
+            "attention: the MACs saved are theory, and none is executed less; a mask over single "
+            "keys makes nothing faster by itself"
+        )
+
+
 def honest(entries: Sequence[Entry]) -> list[Entry]:
     """The entries without those that a slower runtime is told of. Where a workload was measured on
     a machine against several runtimes of the dense model, that is one: the compressed model in the
@@ -211,6 +225,7 @@ def notes(record: Record) -> Iterator[str]:
         )
     if budget["unspent"]:
         yield f"{budget['unspent']} steps of the budget unspent: no stage needs them"
+    yield from attention_notes(record["compute"])
     modelled = record["compute"]["modelled"]
     if modelled:
         yield f"modelled by {modelled['by']}: {modelled['figure']}"
