@@ -225,9 +225,9 @@ PRESETS = {
                 shape=TILES,
                 base_steps=2000,
                 steps=400,
-                fit_steps=1200,
+                fit_steps=600,
                 lr=2e-3,
-                reconstruct_lr=3e-3,
+                reconstruct_lr=1e-3,
                 distill_lr=1e-3,
                 samples=512,
             ),
@@ -239,7 +239,7 @@ PRESETS = {
         told=(
             "CPU preset: match_to_sample in full (a ViT of 2 blocks, 64 wide, 18 tokens; base of "
             "2,000 steps of 256 pictures, every trained arm 400 more, predictors left alone with "
-            "the backbone 1,200); Fashion-MNIST and CIFAR-10 on vit_tiny at 32 pixels (65 tokens), "
+            "the backbone 600); Fashion-MNIST and CIFAR-10 on vit_tiny at 32 pixels (65 tokens), "
             "at most 2,000 rows of each split, base of 400 steps of 32 images, every arm 40 more"
         ),
     ),

@@ -82,8 +82,8 @@ def look_up(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     mine = [row for row in rows if row["part"] == LOOK_UP]
     dense = mean_interval(dense_of(rows, "match_to_sample"))
     lines = [
-        "**Look-up**: match-to-sample, the backbone as it is, the same budget of keys for all. Top-1 "
-        f"in %; dense {_pm(dense)}, chance 16.7; in brackets the share of attention that is kept.",
+        "**Look-up**: match-to-sample, the backbone as it is, the same budget of keys for all. "
+        f"Top-1 in %; dense {_pm(dense)}, chance 16.7; in brackets the share of attention that is kept.",
         "",
         "| keys kept | " + " | ".join(f"{keep:g}" for keep in KEEPS) + " |",
         "|---|" + "---|" * len(KEEPS),
@@ -105,8 +105,8 @@ def cost(rows: Sequence[Mapping[str, Any]], dataset: str, name: str) -> list[str
         return []
     dense = dense_of(rows, dataset)
     lines = [
-        f"**{name}**, the backbone trained on; dense {_pm(mean_interval(dense))} (the better of base "
-        "and continued twin, seed by seed). MACs are theory, those of token pruning are executed.",
+        f"**{name}**, the backbone trained on; dense {_pm(mean_interval(dense))} (the better of "
+        "base and continued twin, seed by seed). MACs are theory, those of token pruning are executed.",
         "",
         "| keep | | top-1, % | against dense, points | attention MACs | MACs of the model | "
         "attention kept (largest) |",
