@@ -83,7 +83,7 @@ def look_up(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     dense = mean_interval(dense_of(rows, "match_to_sample"))
     lines = [
         "**Look-up**: match-to-sample, the backbone as it is, the same budget of keys for all. "
-        f"Top-1 in %; dense {_pm(dense)}, chance 16.7; in brackets the share of attention that is kept.",
+        f"Top-1 in %; dense {_pm(dense)}, chance 16.7; in brackets the share of attention kept.",
         "",
         "| keys kept | " + " | ".join(f"{keep:g}" for keep in KEEPS) + " |",
         "|---|" + "---|" * len(KEEPS),
@@ -106,7 +106,7 @@ def cost(rows: Sequence[Mapping[str, Any]], dataset: str, name: str) -> list[str
     dense = dense_of(rows, dataset)
     lines = [
         f"**{name}**, the backbone trained on; dense {_pm(mean_interval(dense))} (the better of "
-        "base and continued twin, seed by seed). MACs are theory, those of token pruning are executed.",
+        "base and continued twin, seed by seed). MACs are theory, token pruning's are executed.",
         "",
         "| keep | | top-1, % | against dense, points | attention MACs | MACs of the model | "
         "attention kept (largest) |",
