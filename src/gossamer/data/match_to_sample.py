@@ -59,8 +59,8 @@ class Pattern:
 class MatchToSample(Batched):
     """Pictures of rows x columns tiles on black. Each tile holds a glyph (4 x 4 cells, half of them
     set) in one of the colours, drawn at random, but for one tile, the cue, whose glyph is white.
-    Exactly one other tile has the cue's glyph; its colour is the label. Where the two are, the glyph
-    and all colours are uniform draws; the remaining tiles draw from the other glyphs, with
+    Exactly one other tile has the cue's glyph, and its colour is the label. Where the two are, the
+    glyph and all colours are uniform draws; the remaining tiles draw from the other glyphs, with
     repetition. `bursty` makes a share of the training pictures easier.
 
     Row i of a split is the same picture on any number of workers and devices and in every run; no
