@@ -24,20 +24,21 @@ from gossamer.data.module import Batched, too_small
 from gossamer.errors import ConfigError
 from gossamer.seeds import derive, generator
 
+DIM = 85  # not 0: a glyph that is black in a channel could not be compared there with the cue's
 COLORS = {
-    "red": (255, 0, 0),
-    "green": (0, 255, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "magenta": (255, 0, 255),
-    "cyan": (0, 255, 255),
+    "red": (255, DIM, DIM),
+    "green": (DIM, 255, DIM),
+    "blue": (DIM, DIM, 255),
+    "yellow": (255, 255, DIM),
+    "magenta": (255, DIM, 255),
+    "cyan": (DIM, 255, 255),
 }
 WHITE = (255, 255, 255)  # the cue
 EDGE = 4  # cells of a glyph's edge
 KINDS = 3  # of tile in a bursty picture, beside cues
 DISTANCE = 6  # least number of cells, of 16, in which two glyphs differ
 MOST = 48  # glyphs that are drawn
-MEAN, STD = 0.25, 0.45  # of a pixel: half of the cells are set, half of the channels are on
+MEAN, STD = 0.33, 0.42  # of a pixel: half of the cells are set, half of the channels bright
 ROOM = 100_000_000  # the most rows of a split: the order of an epoch is in memory, 8 bytes a row
 
 
