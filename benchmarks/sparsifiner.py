@@ -76,8 +76,7 @@ def main() -> None:
         }
         paths = {key: one.result() for key, one in made.items()}
     told = {
-        arm: summarise(arm, [records.read(paths[arm, seed]) for seed in args.seeds])
-        for arm in todo
+        arm: summarise(arm, [records.read(paths[arm, seed]) for seed in args.seeds]) for arm in todo
     }
     one = records.read(paths[todo[0], args.seeds[0]])
     result = {

@@ -81,9 +81,7 @@ class Shape:
         of the tokens that enter, feed-forward of those that leave."""
         width, entering = self.width, [self.tokens - 1, *behind[:-1]]
         return sum(
-            macs.dense(before + 1, width)
-            + 4 * (before + 1) * width**2
-            + 8 * (after + 1) * width**2
+            macs.dense(before + 1, width) + 4 * (before + 1) * width**2 + 8 * (after + 1) * width**2
             for before, after in zip(entering, behind, strict=True)
         )
 
@@ -269,5 +267,3 @@ PRESETS = {
         ),
     ),
 }
-
-
