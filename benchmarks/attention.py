@@ -28,7 +28,17 @@ from datetime import date
 from typing import Any
 
 import torch
-from attention_contenders import Given, Shape, attends, coefficients, dense, gathered, given, maps
+from attention_contenders import (
+    Given,
+    Shape,
+    agreement,
+    attends,
+    coefficients,
+    dense,
+    gathered,
+    given,
+    maps,
+)
 from attention_contenders import map_by_module as by_module
 from attention_tables import crossovers, shown, write_page
 from running import RESULTS, ROOT
@@ -62,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         ],
     },
 }
+AGREE = 1024  # tokens up to which the ways are held against each other
 BY_MODULE = 4096  # tokens up to which the map is also made as the module does: n³ / 6
 
 
@@ -83,6 +94,7 @@ def point(shape: Shape, name: str, preset: Mapping[str, Any], args: Any) -> dict
     x = given(shape, budget, preset["device"], preset["dtype"])
     with torch.inference_mode():
         timings, needs = in_turns(x, budget, preset["device"], args)
+        agrees = agreement(x, budget) if shape.tokens <= AGREE else None
     base = timings["dense"]
     told |= {"turns": len(base.seconds), "dense_ms": round(base.latency_ms["p50"], 3)}
     told["maps_ms"] = {
@@ -91,6 +103,8 @@ def point(shape: Shape, name: str, preset: Mapping[str, Any], args: Any) -> dict
         if name.startswith(("map", "low-rank"))
     }
     told["ways"] = {way: figures(base, timings[of], timings[way]) for way, of in needs.items()}
+    if agrees:
+        told["agreement"] = agrees
     if "gather" not in needs:
         size = gathered(x, budget) / 1e9
         told["left_out"] = {"gather": f"time: it would gather {size:.0f} GB in each call"}

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, pad, scaled_dot_product_attention
 
 from gossamer.compression.sparsifiner.predictor import LowRank
-from gossamer.sparsity.attention import TILE, top_keys
+from gossamer.sparsity.attention import TILE, spread, top_keys, top_tiles
 from gossamer.sparsity.attention_flex import flex_tiles
 from gossamer.sparsity.attention_paths import ATTEND
 
@@ -134,6 +134,24 @@ def attends(x: Given, budget: int) -> dict[str, tuple[str, Callable[[], Tensor]]
         partial(flex_tiles, x.q, x.k, x.v, tiles, x.prefix),
     )
     return told
+
+
+def agreement(x: Given, budget: int) -> dict[str, float]:
+    """What the ways are held to: the share of entries in which each map is that of the module, and
+    how far each way's result is from masked attention by the same map."""
+    scores = x.predictor.scores(x.q, x.k, None)
+    whole = top_tiles(scores, budget, TILE, x.prefix)
+    tiles = spread(map_of_tiles(x, budget), x.q.shape[2], TILE, x.prefix)
+    keys = map_of_keys(x, budget)
+    found = {
+        "map of keys": float((keys == map_by_module(x)).float().mean()),
+        "map of tiles": float((tiles == whole).float().mean()),
+    }
+    for way, (of, call) in attends(x, budget).items():
+        rows = keys if of == "map of keys" else tiles
+        expected = ATTEND["masked"](x.q, x.k, x.v, rows, x.prefix, 0.0)
+        found[way] = float((call() - expected).abs().max())
+    return found
 
 
 def gathered(x: Given, budget: int) -> int:
