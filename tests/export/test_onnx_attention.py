@@ -38,7 +38,7 @@ class Tiles(nn.Module):
 
 
 def chosen(connectivity, kernel="masked"):
-    arguments = {"patch": 4, "width": 32, "layers": 2, "heads": 2}
+    arguments = {"patch": 4, "width": 32, "layers": 1, "heads": 2}
     model = built(arguments).eval().requires_grad_(False)
     with torch.no_grad():  # attention that is not the mean of everything
         for block in model.blocks:

@@ -106,9 +106,9 @@ def block_mask(rows: Tensor, prefix: int, tile: int = TILE) -> BlockMask:
 
 
 def tiled_mask(tiles: Tensor, tokens: int, prefix: int, tile: int = TILE) -> BlockMask:
-    """What FlexAttention is told of a map of whole tiles (B, H, t, t) on the grid of all tokens;
-    the first `prefix` queries are dense, which makes tiles of their blocks that are not chosen
-    ones in which it must be asked."""
+    """What FlexAttention is told of a map of whole tiles (B, H, t, t) on the grid of all tokens.
+    The first `prefix` queries are dense: in their blocks tiles that are not chosen are not empty
+    either, and the map is asked."""
     some, full = tiles.clone(), tiles.clone()
     some[..., : -(-prefix // tile), :] = True
     if tokens % tile:
