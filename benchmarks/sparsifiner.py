@@ -9,8 +9,8 @@ generated. Two questions:
     look-up   match_to_sample, the backbone left as it is: what do the keys carry that each method
               keeps, all at the same budget of keys?
     cost      all three data sets, the backbone trained on for the same steps: what does a method
-              lose at the attention MACs that Sparsifiner takes with its predictor? Token pruning has
-              the same MACs of the whole model
+              lose at the attention MACs that Sparsifiner takes with its predictor? Token pruning
+              has the same MACs of the whole model
 
 Every arm is an ordinary run: started again, the script skips what is done and resumes what was cut.
 Writes benchmarks/results/sparsifiner-PRESET.json and the tables of docs/methods/sparsifiner.md.

@@ -168,7 +168,7 @@ def arms(preset: Preset, dataset: str, keep: float) -> Iterator[Arm]:
     yield arm("cost", BOTH, one.steps, gone, trained)
 
 
-TILES = Shape(tokens=18, width=64, heads=2, blocks=2, reduce_n=2, reduce_c=8, coefficients=9)
+TILES = Shape(tokens=18, width=64, heads=2, blocks=2, reduce_n=2, reduce_c=4, coefficients=9)
 SMALL = Shape(tokens=65, width=192, heads=3, blocks=6, reduce_n=6, reduce_c=4, coefficients=8)
 LARGE = Shape(tokens=197, width=384, heads=6, blocks=12, reduce_n=6, reduce_c=2, coefficients=8)
 DEIT_S = ("model=vit", "model.source=deit_small_patch16_224", "model.weights=init")
@@ -180,10 +180,10 @@ def _images(name: str, *words: str) -> tuple[str, ...]:
 
 CPU_IMAGES = {
     name: Set(
-        words=("model=vit_tiny", *_images(name, "dataset.batch_size=32", "dataset.limit=2000")),
+        words=("model=vit_tiny", *_images(name, "dataset.batch_size=32", "dataset.limit=1500")),
         shape=SMALL,
-        base_steps=400,
-        steps=40,
+        base_steps=300,
+        steps=30,
         fit_steps=0,
         lr=5e-4,
         reconstruct_lr=3e-3,
@@ -223,11 +223,11 @@ PRESETS = {
                     "dataset=match_to_sample",
                 ),
                 shape=TILES,
-                base_steps=2000,
-                steps=400,
-                fit_steps=1200,
+                base_steps=600,
+                steps=200,
+                fit_steps=400,
                 lr=2e-3,
-                reconstruct_lr=3e-3,
+                reconstruct_lr=1e-3,
                 distill_lr=1e-3,
                 samples=512,
             ),
@@ -238,9 +238,9 @@ PRESETS = {
         threads=1,
         told=(
             "CPU preset: match_to_sample in full (a ViT of 2 blocks, 64 wide, 18 tokens; base of "
-            "2,000 steps of 256 pictures, every trained arm 400 more, predictors left alone with "
-            "the backbone 1,200); Fashion-MNIST and CIFAR-10 on vit_tiny at 32 pixels (65 tokens), "
-            "at most 2,000 rows of each split, base of 400 steps of 32 images, every arm 40 more"
+            "600 steps of 256 pictures, every trained arm 200 more, predictors left alone with "
+            "the backbone 400); Fashion-MNIST and CIFAR-10 on vit_tiny at 32 pixels (65 tokens), "
+            "at most 1,500 rows of each split, base of 300 steps of 32 images, every arm 30 more"
         ),
     ),
     "gpu": Preset(

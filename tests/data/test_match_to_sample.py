@@ -9,20 +9,26 @@ import torch
 from gossamer.data.match_to_sample import COLORS, MatchToSample, glyphs_drawn
 from gossamer.errors import ConfigError
 
-SMALL = {"train": 2000, "validation": 300, "test": 500}
+SMALL = {"train": 2000, "validation": 300, "test": 500, "bursty": 0.0}
+SPLITS = {"train": 2000, "validation": 300, "test": 500}
 LARGE = {"rows": 14, "columns": 14, "tile": 16, "batch_size": 16}
 TILES = 17
+
+
+def tiles_of(pictures, tile=4):
+    """(glyphs (B, tiles, 16) bool, colours (B, tiles, 3) to 255) of clean pictures (B, 3, H, W)."""
+    inner = pictures[:, :, tile // 8 :: tile // 4, tile // 8 :: tile // 4].int()
+    tiles = inner.unfold(2, 4, 4).unfold(3, 4, 4)  # (B, 3, rows, columns, 4, 4)
+    tiles = tiles.flatten(4).permute(0, 2, 3, 1, 4).flatten(1, 2)  # (B, tiles, 3, 16)
+    return tiles.amax(2) > 0, tiles.amax(3)
 
 
 def read(pictures, tile=4):
     """What a careful reader of clean pictures (B, 3, H, W) finds: (places of the cues, places of
     their matches, names of the matches' colours), one match for every cue or an assertion fails."""
-    inner = pictures[:, :, tile // 8 :: tile // 4, tile // 8 :: tile // 4].float() / 255
-    tiles = inner.unfold(2, 4, 4).unfold(3, 4, 4)  # (B, 3, rows, columns, 4, 4)
-    tiles = tiles.flatten(4).permute(0, 2, 3, 1, 4).flatten(1, 2)  # (B, tiles, 3, 16)
-    glyphs, colors = tiles.amax(2), tiles.amax(3)  # (B, tiles, 16), (B, tiles, 3)
-    names = {tuple(c / 255 for c in value): name for name, value in COLORS.items()}
-    cues = (colors == 1).all(2)
+    glyphs, colors = tiles_of(pictures, tile)
+    names = {value: name for name, value in COLORS.items()}
+    cues = (colors == 255).all(2)
     assert (cues.sum(1) == 1).all()
     alike = (glyphs == glyphs[cues][:, None]).all(2) & ~cues
     assert (alike.sum(1) == 1).all()
@@ -39,10 +45,10 @@ def data():
     return MatchToSample(**SMALL)
 
 
-@pytest.mark.parametrize("split", SMALL)
+@pytest.mark.parametrize("split", SPLITS)
 def test_every_picture_holds_its_answer_in_exactly_one_place(data, split):
     batch = whole(data.rows(split))
-    assert batch["x"].shape == (SMALL[split], 3, 4, 68) and batch["x"].dtype == torch.uint8
+    assert batch["x"].shape == (SPLITS[split], 3, 4, 68) and batch["x"].dtype == torch.uint8
     assert batch["labels"].dtype == torch.int64
     *_, names = read(batch["x"])
     assert names == [data.info.classes[label] for label in batch["labels"]]
@@ -88,8 +94,8 @@ def test_cue_match_and_answer_are_anywhere_and_tell_nothing_of_each_other(data):
 def test_the_colours_of_a_picture_do_not_betray_its_answer(data):
     """Whoever names the most frequent colour is right no more often than chance allows."""
     batch = whole(data.rows("train"))
-    lit = (batch["x"] > 0).unfold(3, 4, 4).any(2).any(-1).permute(0, 2, 1)  # (B, tiles, 3)
-    values = torch.tensor(list(COLORS.values())) > 0  # (6, 3)
+    lit = (batch["x"] == 255).unfold(3, 4, 4).any(2).any(-1).permute(0, 2, 1)  # (B, tiles, 3)
+    values = torch.tensor(list(COLORS.values())) == 255  # (6, 3)
     counts = (lit[:, :, None] == values).all(3).sum(1)  # (B, 6), the cue counts nowhere
     assert (counts.sum(1) == TILES - 1).all()
     right = (counts.argmax(1) == batch["labels"]).float().mean()
@@ -113,10 +119,10 @@ def test_all_glyphs_and_colours_that_were_asked_for_occur_and_no_others():
 
 
 def test_the_splits_share_no_picture(data):
-    pictures = [row for split in SMALL for row in whole(data.rows(split))["x"].flatten(1)]
-    assert len({bytes(row.numpy()) for row in pictures}) == sum(SMALL.values())
-    draws = torch.cat([whole(data.rows(split))["draws"] for split in SMALL])
-    assert len(draws.unique()) == sum(SMALL.values())
+    pictures = [row for split in SPLITS for row in whole(data.rows(split))["x"].flatten(1)]
+    assert len({bytes(row.numpy()) for row in pictures}) == sum(SPLITS.values())
+    draws = torch.cat([whole(data.rows(split))["draws"] for split in SPLITS])
+    assert len(draws.unique()) == sum(SPLITS.values())
 
 
 def test_a_row_is_the_same_picture_in_any_batch_and_on_any_worker(data):
@@ -145,7 +151,7 @@ def test_ranks_share_a_batch_and_a_resumed_run_goes_on_with_it(data):
 def test_noise_is_normal_of_the_size_asked_for_and_fixed(data):
     clean = MatchToSample(noise=0.0, **SMALL)
     rows = data.rows("test")[range(100)]
-    left = (data.on_device(rows)["x"] - clean.on_device(rows)["x"]) * 0.45
+    left = (data.on_device(rows)["x"] - clean.on_device(rows)["x"]) * 0.42
     assert abs(float(left.mean())) < 0.002 and abs(float(left.std()) - 0.1) < 0.002
     assert abs(float(left[0].flatten() @ left[1].flatten()) / left[0].numel()) < 0.002
     assert data.on_device(rows).keys() == {"x", "labels"}
@@ -190,6 +196,35 @@ def test_the_fingerprint_is_of_what_decides_the_pictures(data):
     assert len(prints) == len(others) + 2
 
 
+def test_bursty_pictures_hold_many_cues_and_matches_of_one_colour_that_is_the_answer():
+    data = MatchToSample(bursty=1.0, train=500)
+    batch = whole(data.rows("train"))
+    glyphs, colors = tiles_of(batch["x"])
+    cues = (colors == 255).all(2)
+    assert (cues.sum(1) == 4).all()  # of 17, and three kinds more
+    values = torch.tensor(list(COLORS.values()))
+    answers = values[batch["labels"]]  # (B, 3)
+    for row in range(500):
+        (glyph,) = glyphs[row][cues[row]].unique(dim=0)
+        alike = (glyphs[row] == glyph).all(1) & ~cues[row]
+        assert (colors[row][alike] == answers[row]).all() and 4 <= int(alike.sum()) <= 5
+        assert not (colors[row][~alike] == answers[row]).all(1).any()
+    assert len(batch["labels"].unique()) == 6
+
+
+def test_a_share_of_the_training_pictures_is_bursty_and_none_of_the_others():
+    data = MatchToSample(bursty=0.3, train=2000)
+    shares = {}
+    for split in SPLITS:
+        _, colors = tiles_of(data.rows(split)[range(1000)]["x"])
+        shares[split] = float(((colors == 255).all(2).sum(1) > 1).float().mean())
+    assert shares["validation"] == shares["test"] == 0 and 0.25 < shares["train"] < 0.35
+    plain = MatchToSample(bursty=0.0, train=2000).rows("train")[range(1000)]
+    mixed = data.rows("train")[range(1000)]
+    alike = (plain["x"] == mixed["x"]).flatten(1).all(1)
+    assert abs(float(alike.float().mean()) - 1 + shares["train"]) < 1e-6  # the rest is as it was
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -200,6 +235,7 @@ def test_the_fingerprint_is_of_what_decides_the_pictures(data):
         ({"glyphs": 1}, "dataset.glyphs=1: at least 2"),
         ({"glyphs": 49}, "dataset.glyphs=49: at most 48"),
         ({"colors": 7}, "dataset.colors=7: at most 6"),
+        ({"bursty": 1.5}, "dataset.bursty=1.5: from 0 to 1"),
         ({"noise": -0.1}, "dataset.noise=-0.1: at least 0"),
         ({"train": 0}, "dataset.train=0: at least 1"),
         ({"test": 10**8 + 1}, "dataset.test=100000001: at most 100000000"),

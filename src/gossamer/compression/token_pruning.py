@@ -27,7 +27,6 @@ from gossamer.models.parts import parts_of
 from gossamer.models.token_blocks import (
     alive,
     block_problems,
-    kept_tokens,
     prune_blocks,
     pruned_blocks,
 )
@@ -127,16 +126,14 @@ class TokenPruning(TokenDistilled):
 
     @torch.no_grad()
     def verify(self, loaded: nn.Module, reference: nn.Module) -> list[Check]:
-        """So many patches are left behind every block, of random tokens."""
-        prefix = parts_of(loaded).prefix
-        left, wrong = tokens_of(loaded) - prefix, []
-        for path, block, wanted in zip(
-            parts_of(loaded).blocks, pruned_blocks(loaded), self.alive(loaded), strict=True
-        ):
-            draw = torch.Generator().manual_seed(0)
-            if block.active and block.left is not None:
-                scores = torch.rand(2, left, generator=draw)
-                left = kept_tokens(scores, block.left, prefix).shape[1] - prefix
+        """So many patches leave every block, of random tokens."""
+        parts, blocks, wrong = parts_of(loaded), pruned_blocks(loaded), []
+        shape = (2, tokens_of(loaded), blocks[0].attn.qkv.in_features)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        x, positions = x.to(next(loaded.parameters()).device), None
+        for path, block, wanted in zip(parts.blocks, blocks, self.alive(loaded), strict=True):
+            x, positions = block(x, positions)
+            left = x.shape[1] - parts.prefix
             if left != wanted:
                 wrong.append(f"; {path} leaves {left}, not {wanted}")
         told = ", ".join(map(str, dict.fromkeys(self.alive(loaded))))

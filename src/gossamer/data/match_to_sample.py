@@ -24,19 +24,21 @@ from gossamer.data.module import Batched, too_small
 from gossamer.errors import ConfigError
 from gossamer.seeds import derive, generator
 
+DIM = 85  # not 0: a glyph that is black in a channel could not be compared there with the cue's
 COLORS = {
-    "red": (255, 0, 0),
-    "green": (0, 255, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "magenta": (255, 0, 255),
-    "cyan": (0, 255, 255),
+    "red": (255, DIM, DIM),
+    "green": (DIM, 255, DIM),
+    "blue": (DIM, DIM, 255),
+    "yellow": (255, 255, DIM),
+    "magenta": (255, DIM, 255),
+    "cyan": (DIM, 255, 255),
 }
 WHITE = (255, 255, 255)  # the cue
 EDGE = 4  # cells of a glyph's edge
+KINDS = 3  # of tile in a bursty picture, beside cues
 DISTANCE = 6  # least number of cells, of 16, in which two glyphs differ
 MOST = 48  # glyphs that are drawn
-MEAN, STD = 0.25, 0.45  # of a pixel: half of the cells are set, half of the channels are on
+MEAN, STD = 0.33, 0.42  # of a pixel: half of the cells are set, half of the channels bright
 ROOM = 100_000_000  # the most rows of a split: the order of an epoch is in memory, 8 bytes a row
 
 
@@ -58,9 +60,9 @@ class Pattern:
 class MatchToSample(Batched):
     """Pictures of rows x columns tiles on black. Each tile holds a glyph (4 x 4 cells, half of them
     set) in one of the colours, drawn at random, but for one tile, the cue, whose glyph is white.
-    Exactly one other tile has the cue's glyph; its colour is the label. Where the two are, the
+    Exactly one other tile has the cue's glyph, and its colour is the label. Where the two are, the
     glyph and all colours are uniform draws; the remaining tiles draw from the other glyphs, with
-    repetition.
+    repetition. `bursty` makes a share of the training pictures easier.
 
     Row i of a split is the same picture on any number of workers and devices and in every run; no
     two rows of the three splits are alike. Rows that are not asked for cost nothing.
@@ -70,6 +72,9 @@ class MatchToSample(Batched):
         tile: pixels of a tile's edge, a multiple of 4.
         glyphs: how many there are, at most 48.
         colors: classes, the first of red, green, blue, yellow, magenta and cyan.
+        bursty: share of the training pictures that are easier: equally many tiles are cues, their
+            matches (of one colour), and each of two other kinds. Looking up is learned sooner with
+            them (compare Chan et al. 2022, arXiv:2205.05055). Evaluation has none.
         noise: standard deviation of the normal noise on every pixel, on a scale from 0 to 1.
         train, validation, test: rows of the splits.
         batch_size: pictures per batch, for training (over all devices together) and evaluation.
@@ -85,6 +90,7 @@ class MatchToSample(Batched):
         tile: int = 4,
         glyphs: int = 24,
         colors: int = 6,
+        bursty: float = 0.5,
         noise: float = 0.1,
         train: int = 1_000_000,
         validation: int = 1000,
@@ -94,7 +100,7 @@ class MatchToSample(Batched):
     ) -> None:
         super().__init__()
         self.pattern = Pattern(rows, columns, tile, glyphs, colors)
-        self.noise = noise
+        self.bursty, self.noise = bursty, noise
         self.sizes: dict[SplitName, int] = {
             "train": train,
             "validation": validation,
@@ -126,6 +132,8 @@ class MatchToSample(Batched):
             found.append(f"dataset.glyphs={pattern.glyphs}: at most {MOST}")
         if pattern.colors > len(COLORS):
             found.append(f"dataset.colors={pattern.colors}: at most {len(COLORS)}")
+        if not 0 <= self.bursty <= 1:
+            found.append(f"dataset.bursty={self.bursty}: from 0 to 1")
         if not self.noise >= 0:
             found.append(f"dataset.noise={self.noise}: at least 0")
         found += [
@@ -150,12 +158,13 @@ class MatchToSample(Batched):
     def fingerprint(self) -> str:
         """sha256 of what decides the pictures."""
         glyphs = glyphs_drawn().flatten().tolist()
-        told = (astuple(self.pattern), self.noise, self.sizes, COLORS, WHITE, glyphs)
+        told = (astuple(self.pattern), self.bursty, self.noise, self.sizes, COLORS, WHITE, glyphs)
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def rows(self, split: SplitName) -> Drawn:
         """A split, in pixels without noise."""
-        return Drawn(self.pattern, SPLITS.index(split), self.sizes[split])
+        bursty = self.bursty if split == "train" else 0.0
+        return Drawn(self.pattern, SPLITS.index(split), self.sizes[split], bursty)
 
     def on_device(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """{"x": (B, 3, H, W) float32, noisy and normalised, "labels": (B,)}"""
@@ -179,6 +188,7 @@ class Drawn(Dataset):
     pattern: Pattern
     place: int  # of the split
     size: int
+    bursty: float
 
     def __len__(self) -> int:
         return self.size
@@ -190,7 +200,15 @@ class Drawn(Dataset):
 
     def __getitem__(self, rows: Sequence[int]) -> dict[str, Tensor]:
         numbers = torch.tensor(rows, dtype=torch.int64) + self.place * ROOM
-        glyphs, colors, labels = laid_out(_draws("tiles", numbers), self.pattern)
+        found = laid_out(_draws("tiles", numbers), self.pattern)
+        if self.bursty:
+            # (B,) from 0 to 1, of 24 bits
+            share = (_draws("share", numbers) & (2**24 - 1)).double() / 2**24
+            chosen = share < self.bursty
+            bursts = laid_out_in_bursts(_draws("bursts", numbers[chosen]), self.pattern)
+            for whole, part in zip(found, bursts, strict=True):
+                whole[chosen] = part
+        glyphs, colors, labels = found
         return {
             "x": painted(glyphs, colors, self.pattern),
             "labels": labels,
@@ -217,6 +235,22 @@ def laid_out(draws: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor, Tensor]:
     color = numbers[:, 3 + tiles :] % colors  # (B, tiles)
     labels = color.gather(1, match[:, None])[:, 0]
     return found, color.scatter(1, cue[:, None], len(COLORS)), labels
+
+
+def laid_out_in_bursts(draws: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor, Tensor]:
+    """As `laid_out`, of cues and `KINDS` other kinds of tile, equally many of each (or one more):
+    what the cues' kind is, and which tiles are of it, is all that there is to find."""
+    tiles, glyphs, colors = pattern.tiles, pattern.glyphs, pattern.colors
+    kinds = min(KINDS, glyphs)
+    numbers = hashed(draws, 1 + tiles + glyphs + colors)
+    asked, order, named, tinted = numbers.split([1, tiles, glyphs, colors], 1)
+    asked = asked % kinds  # (B, 1)
+    kind = order.argsort(1).argsort(1) % (kinds + 1)  # (B, tiles)
+    cue = kind == kinds
+    kind = torch.where(cue, asked, kind)
+    palette = tinted.argsort(1)  # (B, colors)
+    color = palette.gather(1, kind % colors).masked_fill(cue, len(COLORS))
+    return named.argsort(1).gather(1, kind), color, palette.gather(1, asked % colors)[:, 0]
 
 
 def painted(glyphs: Tensor, colors: Tensor, pattern: Pattern) -> Tensor:

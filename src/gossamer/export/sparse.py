@@ -30,7 +30,8 @@ def metadata(facts: Iterable[Fact], state: Mapping[str, Tensor]) -> dict[str, An
     groups: dict[str, list[dict[str, Any]]] = {}
     for fact in facts:
         name = fact.name if fact.name in state else f"{fact.name}.weight"
-        if not _is_pattern(fact.pattern) or name not in state:
+        weights = fact.dense_macs is None  # else attention's products: their map is no tensor
+        if not weights or not _is_pattern(fact.pattern) or name not in state:
             continue
         tensor = state[name]
         zeros = int((tensor == 0).sum())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.contract import Fact
+from gossamer.measure.attention import operations
 
 PATTERN = "2:4"
 NO_KERNEL = "2:4: no CPU kernel skips the zeros; its products are dense"
@@ -21,7 +22,7 @@ TOKENS = 8  # rows of an input are padded to a multiple of it
 
 def sparse_layers(facts: Iterable[Fact]) -> list[str]:
     """The paths of the operations whose ledger row says 2:4."""
-    return list(dict.fromkeys(fact.name for fact in facts if fact.pattern == PATTERN))
+    return list(dict.fromkeys(fact.name for fact in operations(facts) if fact.pattern == PATTERN))
 
 
 def ineligible(weight: Tensor, dtype: torch.dtype) -> str | None:

@@ -18,18 +18,9 @@ from gossamer.sparsity.attention_paths import ATTEND, Kernel
 Watch = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], None]
 
 
-class SelectiveAttention(InPlace):
-    """In the place of a timm `Attention`, with its parts. `connectivity`, if there is one, is
-    called with (q, k, positions) and returns a bool map (B, H, n - prefix, n): the keys of each
-    patch's query. The first `prefix` queries attend to all.
+class AttentionInPlace(InPlace):
+    """In the place of a timm `Attention`, with its parts."""
 
-    Attributes:
-        mode: "sparse"; "dense" attends to everything, with the connectivity asked for nothing but
-            its `reconstruction` (q, k, attention, positions), if it trains.
-        kernel: how the sparse products are computed; all agree (`sparsity.attention_paths`).
-    """
-
-    # of timm's
     qkv: nn.Linear
     q_norm: nn.Module
     k_norm: nn.Module
@@ -37,10 +28,43 @@ class SelectiveAttention(InPlace):
     norm: nn.Module
     proj: nn.Linear
     proj_drop: nn.Module
-    connectivity: Any
     num_heads: int
     head_dim: int
     attn_dim: int
+
+    def of_heads(self, x: Tensor, mask: Tensor | None, is_causal: bool) -> tuple[Tensor, ...]:
+        """q, k and v (B, H, n, d_h), normalised as timm does. ValueError if timm's caller has a
+        mask of its own."""
+        if mask is not None or is_causal:
+            raise ValueError(f"{type(self).__name__} says itself who attends to what: no mask")
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def joined(self, mixed: Tensor) -> Tensor:
+        """(B, n, d) from the mixed values (B, H, n, d_h)."""
+        batch, _, tokens, _ = mixed.shape
+        out = self.norm(mixed.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
+        return self.proj_drop(self.proj(out))
+
+    @property
+    def dropout(self) -> float:
+        """Of attention, now."""
+        return self.attn_drop.p if self.training else 0.0
+
+
+class SelectiveAttention(AttentionInPlace):
+    """`connectivity`, if there is one, is called with (q, k, positions) and returns a bool map
+    (B, H, n - prefix, n): the keys of each patch's query. The first `prefix` queries attend to all.
+
+    Attributes:
+        mode: "sparse"; "dense" attends to everything, with the connectivity asked for nothing but
+            its `reconstruction` (q, k, attention, positions), if it trains.
+        kernel: how the sparse products are computed; all agree (`sparsity.attention_paths`).
+    """
+
+    connectivity: Any
 
     def set_up(self, prefix: int, kernel: Kernel = "masked") -> None:  # type: ignore[override]
         self.prefix = prefix
@@ -71,22 +95,14 @@ class SelectiveAttention(InPlace):
     ) -> tuple[Tensor, Tensor | None]:
         """As `forward`; with `scored` also (B, n - prefix): how much the first query attends to
         each patch, the mean over heads."""
-        if attn_mask is not None or is_causal:
-            raise ValueError("attention with chosen keys takes no other mask")
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, n, d_h)
-        q, k = self.q_norm(q), self.k_norm(k)
-        mixed = self._mixed(q, k, v, positions)
-        out = self.norm(mixed.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
-        scores = None
-        if scored:
-            scores = probabilities(q[:, :, :1], k).mean(1)[:, 0, self.prefix :]
-        return self.proj_drop(self.proj(out)), scores
+        q, k, v = self.of_heads(x, attn_mask, is_causal)
+        out = self.joined(self._mixed(q, k, v, positions))
+        if not scored:
+            return out, None
+        return out, probabilities(q[:, :, :1], k).mean(1)[:, 0, self.prefix :]
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor | None) -> Tensor:
         """(B, H, n, d_h) The values, mixed."""
-        dropout = self.attn_drop.p if self.training else 0.0
         chooses = self.connectivity is not None
         learns = chooses and self.mode == "dense" and self.training
         if self.watch or learns:
@@ -97,9 +113,9 @@ class SelectiveAttention(InPlace):
                 chosen = with_prefix(self.connectivity(q, k, positions), self.prefix)
                 watch(q, k, attention, chosen, positions)
         if not chooses or self.mode == "dense":  # as timm computes it
-            return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
         rows = self.connectivity(q, k, positions)
-        return ATTEND[self.kernel](q, k, v, rows, self.prefix, dropout)
+        return ATTEND[self.kernel](q, k, v, rows, self.prefix, self.dropout)
 
 
 def selectable(model: nn.Module) -> dict[str, nn.Module]:

@@ -7,30 +7,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gossamer.models.attention import AttentionInPlace
 from gossamer.models.parts import parts_of
-from gossamer.models.surgery import InPlace
 from gossamer.sparsity.attention import same_tokens
 
 
-class LowRankAttention(InPlace):
-    """In the place of a timm `Attention`, with its parts: softmax(Q (Eᵀ K)ᵀ / sqrt(d_h)) (Fᵀ V),
-    with E and F (n, r), which all heads share. Zeros until `fill`.
+class LowRankAttention(AttentionInPlace):
+    """softmax(Q (Eᵀ K)ᵀ / sqrt(d_h)) (Fᵀ V), with E and F (n, r), which all heads share. They are
+    zeros until `fill`.
 
     Attributes:
         mode: "low rank"; "dense" attends to all keys, as timm does.
     """
-
-    # of timm's
-    qkv: nn.Linear
-    q_norm: nn.Module
-    k_norm: nn.Module
-    attn_drop: nn.Dropout
-    norm: nn.Module
-    proj: nn.Linear
-    proj_drop: nn.Module
-    num_heads: int
-    head_dim: int
-    attn_dim: int
 
     def set_up(self, tokens: int, rank: int) -> None:  # type: ignore[override]
         self.tokens, self.rank = tokens, rank
@@ -51,22 +39,14 @@ class LowRankAttention(InPlace):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """(B, n, d) to (B, n, d). Raises ValueError for a mask, StageError for another n."""
-        if attn_mask is not None or is_causal:
-            raise ValueError("low-rank attention takes no mask")
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, n, d_h)
-        mixed = self.mixed(self.q_norm(q), self.k_norm(k), v)
-        out = self.norm(mixed.transpose(1, 2).reshape(batch, tokens, self.attn_dim))
-        return self.proj_drop(self.proj(out))
+        return self.joined(self.mixed(*self.of_heads(x, attn_mask, is_causal)))
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, n, d_h) The values, mixed; queries and keys are normalised already."""
         if self.mode == "low rank":
             same_tokens(k.shape[-2], self.tokens, "linformer")
             k, v = reduced(k, self.keys), reduced(v, self.values)
-        dropout = self.attn_drop.p if self.training else 0.0
-        return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
 
 
 def reduced(x: Tensor, projection: Tensor) -> Tensor:

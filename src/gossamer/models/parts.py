@@ -104,15 +104,17 @@ def operations(model: nn.Module, roles: Collection[str] | None = None) -> dict[s
 
 
 def feature_paths(model: nn.Module, capture: int | str | tuple[str, ...]) -> tuple[str, ...]:
-    """The modules that a stage's `capture` means."""
+    """The modules that a stage's `capture` means. ValueError for a word that means none."""
     if isinstance(capture, tuple):
         return capture
     parts = parts_of(model)
-    if capture == "tokens":
-        return () if parts.tokens is None else (parts.tokens,)
+    if capture == "tokens" and parts.tokens is not None:
+        return (parts.tokens,)
     if isinstance(capture, str):
-        names = (path for path, _ in model.named_modules())
-        return tuple(path for path in names if path.rpartition(".")[2] == capture)
+        paths = (path for path, _ in model.named_modules())
+        if named := tuple(path for path in paths if path.rpartition(".")[2] == capture):
+            return named
+        raise ValueError(f"capture={capture!r}: the model has no such place or module")
     return (parts.features or parts.blocks)[-capture:] if capture else ()
 
 

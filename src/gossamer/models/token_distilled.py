@@ -33,7 +33,7 @@ class TokenDistilled(contract.Method):
             for key, value in (("cls", self.cls), ("kd", self.kd), ("tokens", self.tokens))
             if value < 0
         ]
-        if not self.cls + self.kd + self.tokens:
+        if self.recover and not self.cls + self.kd + self.tokens:
             found.append("cls=0, kd=0, tokens=0: nothing to learn from; e.g. cls=1.0")
         if not 0 <= self.recover <= 1:
             found.append(f"recover={self.recover}: a share of the steps, from 0 to 1")
@@ -56,13 +56,14 @@ class TokenDistilled(contract.Method):
                 ema=self.ema,
                 teacher="start" if taught else None,
                 capture="tokens" if self.tokens else (),
+                labels=self.cls > 0,
             )
         ]
 
     def losses(
         self, model: nn.Module, task: Any, batch: Batch, output: Output, teacher: Teacher | None
     ) -> dict[str, Tensor]:
-        terms = {"task": self.cls * task.loss(batch, output)}
+        terms = {"task": self.cls * task.loss(batch, output)} if self.cls else {}
         if teacher is None:
             return terms
         taught = teacher(batch)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.records.record import refused, write_text
+from gossamer.records.schema import saved
 from gossamer.records.table import speed_labels
 
 
@@ -136,6 +137,8 @@ def figures(record: Mapping[str, Any]) -> dict[str, float | None]:
         for name, value in record[ledger].items():
             if isinstance(value, int | float):
                 found[f"{ledger}/{name}"] = value
+    for name, value in saved(record["compute"]).items():
+        found[f"compute/{name}"] = value
     for label, entry in zip(speed_labels(record["speed"]), record["speed"], strict=True):
         if "skipped" not in entry:
             for side in ("dense", "compressed"):

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gossamer.records import stage_figures
-
 NOISE = 0.05  # a latency that differs by less than this share is no difference
 # what a latency holds for; dense_runtime is not in every entry: None, or the dense model ran alike
 SETTING = ("device", "dtype", "runtime", "dense_runtime", "threads", "neighbours")
@@ -109,12 +107,26 @@ def attention_rows(compute: Mapping[str, Any]) -> Iterator[Row]:
     yield "attention MACs, theoretical", amount(before), amount(after), relative(before, after)
     whole = compute["macs_dense"]
     left = whole - before + after
-    yield "  and with them the whole model", amount(whole), amount(left), relative(whole, left)
+    yield "  with them the whole model", amount(whole), amount(left), relative(whole, left)
     kept, tiles = compute.get("attention_density"), compute.get("attention_block_density")
     if kept is not None:
-        yield "attention map kept, by element", "100.0%", f"{100 * kept:.1f}%", ""
+        yield "attention map, by element", "100.0%", f"{100 * kept:.1f}%", ""
     if tiles is not None:
         yield "  by tiles of 128 × 128", "100.0%", f"{100 * tiles:.1f}%", ""
+
+
+def attention_notes(compute: Mapping[str, Any]) -> Iterator[str]:
+    """What the closed form of attention's products must not be taken for."""
+    after, before = compute.get("attention_macs"), compute.get("attention_macs_dense")
+    if after is None or not before:
+        return
+    if after >= before and (compute.get("attention_density") or 1) < 1:
+        yield "attention: choosing the keys takes as many MACs as it saves, or more"
+    elif after < before and compute["macs_effective"] >= compute["macs_dense"]:
+        yield (
+            "attention: the MACs saved are theory, and none is executed less; a mask over single "
+            "keys makes nothing faster by itself"
+        )
 
 
 def honest(entries: Sequence[Entry]) -> list[Entry]:
@@ -213,10 +225,10 @@ def notes(record: Record) -> Iterator[str]:
         )
     if budget["unspent"]:
         yield f"{budget['unspent']} steps of the budget unspent: no stage needs them"
+    yield from attention_notes(record["compute"])
     modelled = record["compute"]["modelled"]
     if modelled:
         yield f"modelled by {modelled['by']}: {modelled['figure']}"
-    yield from stage_figures.told(record["stages"])
     devices = {
         tuple(entry.get(name) for name in SETTING)
         for entry in honest(record["speed"])

@@ -17,6 +17,7 @@ from gossamer.errors import ResumeError
 from gossamer.records import pictures
 from gossamer.records.loggers import figures
 from gossamer.records.secrets import without_secrets
+from gossamer.records.series import means
 
 TAG = 64  # characters that wandb allows
 SEEDS = "seeds_of"  # the config key that the seeds of one configuration share, and nothing else
@@ -80,13 +81,15 @@ def frozen(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The ledgers, each under its own name; the quality that left each stage (validation split);
-    what the primary metric is. Of a run that was not finished: why."""
+    """The ledgers, each under its own name; the quality that left each stage (validation split),
+    and what it found out, of figures by layer the mean (each is in the history); what the primary
+    metric is. Of a run that was not finished: why."""
     if record["status"] != "done":
         return {"status": record["status"], "error": record["error"]}
     found: dict[str, Any] = dict(figures(record))
     for number, stage in enumerate(record["stages"], 1):
-        for metric, value in stage["quality_after"].items():
+        told = {**means(stage.get("figures", {})), **stage["quality_after"]}
+        for metric, value in told.items():
             found[f"stages/{number} {stage['name']}/{metric}"] = value
     quality = record["quality"]
     names = {"quality/primary": quality["primary"], "quality/direction": quality["direction"]}

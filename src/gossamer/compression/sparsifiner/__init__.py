@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gossamer import contract
 from gossamer.compression.sparsifiner.predictor import LowRank, Scale
 from gossamer.contract import Batch, Output, Stage, Teacher
-from gossamer.models.attention import attentions, tokens_of
+from gossamer.models.attention import attentions, selectable_problems, tokens_of
 from gossamer.models.chosen_keys import ChosenKeys, sparsified
 from gossamer.models.connectivity import Connectivity, Oracle
 from gossamer.models.parts import parts_of
@@ -102,7 +102,7 @@ class Sparsifiner(ChosenKeys):
 
     def requirements(self, model: nn.Module, data: Any) -> list[str]:
         found = self.key_problems(model, data)
-        if found:
+        if selectable_problems(model):
             return found
         tokens = tokens_of(model)
         head_dim = min(model.get_submodule(path).head_dim for path in parts_of(model).attention)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gossamer.records import compare, stage_figures
+from gossamer.records import compare
 from gossamer.records.figures import speed_ups
 from gossamer.records.find import SKIM, uncollected
 from gossamer.records.intervals import t_quantile
@@ -26,6 +26,8 @@ from gossamer.records.report.groups import (
     varying,
 )
 from gossamer.records.runs import data_of, flat, model_of, place, runs, timed
+from gossamer.records.schema import saved
+from gossamer.records.series import by_layer, layer_of
 from gossamer.records.table import methods, setting, speed_labels, speed_up
 
 Record = Mapping[str, Any]
@@ -85,11 +87,10 @@ def gather(paths: Sequence[str | Path], found: compare.Found) -> dict[str, Any]:
             row["error"] = record["error"]
         logged, cut = curves.read(path.parent / "metrics.jsonl")
         thinned = thinned or cut
-        points = stage_figures.logged(record.get("stages", ()))
         row["curves"] = {
             name: [steps.place(ticks), values]
             for name, (ticks, values) in logged.items()
-            if name not in points
+            if len(ticks) > 1 or layer_of(name) is None  # one value of each layer is no curve
         }
         rows.append(row)
     largest = max((len(group.places) for group in groups), default=1)
@@ -237,34 +238,42 @@ def _finished(
             }
         )
     rows = record["layers"]
+    attention = any(_attends(layer) for layer in rows)
     return {
         "metric": record["quality"]["primary"],
         "direction": record["quality"]["direction"],
         "quality": {side: record["quality"][side] for side in ("dense", "compressed")},
         "budget": record["budget"],
         "size": record["size"],
-        "compute": record["compute"],
+        "compute": {**record["compute"], **saved(record["compute"])},
         "speed": speed,
         "stages": [_stage(stage) for stage in record["stages"]],
         "checks": record["checks"],
         "artifacts": [{**each, "sha256": each["sha256"][:12]} for each in record["artifacts"]],
-        "layers": layers.place([{name: layer[name] for name in LAYER} for layer in rows]),
+        "layers": layers.place([_layer(layer) for layer in rows]),
         "density": [round(layer["density"], 4) for layer in rows],
-        "bits": [round(layer["bits"], 3) for layer in rows],
+        # attention's products have no weight that could have bits
+        "bits": [None if _attends(layer) else round(layer["bits"], 3) for layer in rows],
+        **({"tiles": [layer.get("block_density") for layer in rows]} if attention else {}),
     }
 
 
-def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage, with its figures in those of their own and series [[layer, value], …]; without any,
-    it has none of both."""
-    figures = {name: curves.short(value) for name, value in stage.get("figures", {}).items()}
-    alone, series = stage_figures.split(figures)
-    found = {name: value for name, value in stage.items() if name != "figures"}
-    if alone:
-        found["figures"] = alone
-    if series:
-        found["series"] = {name: list(each.items()) for name, each in series.items()}
-    return found
+def _attends(layer: Record) -> bool:
+    return layer.get("dense_macs") is not None
+
+
+def _layer(layer: Record) -> dict[str, Any]:
+    told = {name: layer[name] for name in LAYER}
+    return {**told, "dense_macs": layer["dense_macs"]} if _attends(layer) else told
+
+
+def _stage(stage: Record) -> dict[str, Any]:
+    alone, series = by_layer(stage.get("figures", {}))
+    return {
+        **stage,
+        "figures": {name: curves.short(value) for name, value in alone.items()},
+        "series": {kind: [curves.short(v) for v in each] for kind, each in series.items()},
+    }
 
 
 def _times(times: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,9 @@ const against = (run) => {
   const [small, dense] = [primary(run), run.quality.dense[run.metric] ?? null];
   return small === null || dense === null || run.method === 'none' ? null : small - dense;
 };
+/** Whether a method chose what this run's attention sees. */
+const attends = (run) => finite(run.compute.attention_macs);
+const percentOf = (share) => (finite(share) ? 100 * share : null);
 const timed = (run, setting) => run.speed.find((entry) => entry.setting === setting) ?? null;
 const scopeName = (scope) => `${scope.model} × ${scope.dataset}`;
 /** Two scopes can have one model and data set: what sets them apart is added. */

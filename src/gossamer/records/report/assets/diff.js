@@ -42,6 +42,7 @@ function results(run) {
     'trained parameters (storage)': whole(run.size.trainable_parameters),
     'MACs executed (theoretical)': whole(run.compute.macs_effective),
     'MACs of non-zeros (theoretical)': whole(run.compute.macs_nonzero),
+    ...(attends(run) ? {'attention MACs (theoretical)': whole(run.compute.attention_macs)} : {}),
     'steps in all': whole(run.budget.total),
   });
   for (const entry of run.speed) {

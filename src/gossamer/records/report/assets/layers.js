@@ -12,7 +12,7 @@ function showLayers() {
   }
   if (!body.querySelector('.grid')) {
     fill(body, h('p', {class: 'lead'}), h('div', {class: 'grid two'},
-      [['density', 'Density', 'share of weights that are not zero (theoretical)'],
+      [['density', 'Density', 'share of weights that are not zero, or of an attention map that is kept (theoretical)'],
         ['bits', 'Bits', 'stored bits per weight (storage)']].map(([id, title, unit]) =>
         h('figure', {'data-layers': id}, h('figcaption', {}, h('h3', {}, title),
           h('span', {class: 'muted'}, unit)), h('div', {class: 'plot', role: 'img'})))),
@@ -50,8 +50,8 @@ function layersFigure(field, columns, names) {
     if (!at.has(name)) return `<b>${escaped(cutTo(name, 70))}</b><br>${escaped(cutTo(runTitle(run), 60))}<br>not in this run’s ledger`;
     const layer = D.layers[run.layers][at.get(name)];
     return [`<b>${escaped(cutTo(name, 70))}</b>`, escaped(cutTo(runTitle(run), 60)),
-      `density ${percent(run.density[at.get(name)])}${layer.target === null ? '' : `, target ${percent(layer.target)}`}`,
-      `${significant(run.bits[at.get(name)])} bits per weight`,
+      `${finite(layer.dense_macs) ? 'map kept' : 'density'} ${percent(run.density[at.get(name)])}${layer.target === null ? '' : `, target ${percent(layer.target)}`}`,
+      finite(layer.dense_macs) ? `${percent(run.tiles[at.get(name)])} of its 128 × 128 tiles` : `${significant(run.bits[at.get(name)])} bits per weight`,
       `${escaped(layer.pattern)}, ${layer.shape.join(' × ')}`,
       layer.skipped ? `left alone: ${escaped(cutTo(layer.skipped, 60))}` : null].filter(Boolean).join('<br>');
   }));

@@ -6,7 +6,11 @@ function costs() {
   const kinds = [
     ['executed', 'macs_effective', 'MACs executed per sample, M (theoretical'],
     ['nonzero', 'macs_nonzero', 'MACs of non-zeros per sample, M (theoretical'],
+    ...(runs.some(attends) ? [['attention', 'attention_macs', 'attention MACs per sample, M (theoretical']] : []),
   ];
+  const words = {executed: ['executed', 'zeros inside dense products are counted', 'MACs executed'],
+    nonzero: ['of non-zeros', 'no runtime is claimed to skip the zeros', 'MACs of non-zeros'],
+    attention: ['of attention', 'by closed form, what chooses the keys included; a mask executes none less', 'MACs of attention']};
   return {
     bytes: [{id: 'bytes', name: 'on disk', title: 'weight files on disk, MB (storage)',
       get: (run) => run.size.checkpoint_bytes / 1e6, show: (x) => `${x.toFixed(2)} MB on disk`}],
@@ -15,12 +19,12 @@ function costs() {
       get: (run) => timed(run, n)?.compressed.p50 ?? null, show: (x) => `${x.toFixed(2)} ms measured`}))
       .filter((one) => runs.some((run) => one.get(run) !== null)),
     macs: kinds.flatMap(([id, field, title]) => workloads.map((workload) => ({
-      id: `${id} ${workload}`, name: `${id === 'executed' ? 'executed' : 'of non-zeros'}, ${workload}`,
+      id: `${id} ${workload}`, name: `${words[id][0]}, ${workload}`,
       title: `${title})`,
-      note: id === 'executed' ? `${workload}; zeros inside dense products are counted`
-        : `${workload}; no runtime is claimed to skip the zeros`,
-      get: (run) => (run.compute.workload === workload ? run.compute[field] / 1e6 : null),
-      show: (x) => `${x.toFixed(1)} M MACs ${id === 'executed' ? 'executed' : 'of non-zeros'}`}))),
+      note: `${workload}; ${words[id][1]}`,
+      get: (run) => (run.compute.workload === workload && finite(run.compute[field])
+        ? run.compute[field] / 1e6 : null),
+      show: (x) => `${x.toFixed(1)} M ${words[id][2]}`}))),
     trainable: [{id: 'trainable', name: 'trained parameters', log: true,
       title: 'trained parameters (storage)', get: (run) => run.size.trainable_parameters,
       show: (x) => `${whole(x)} trained parameters`}],

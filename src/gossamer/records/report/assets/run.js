@@ -122,6 +122,7 @@ function runLedgers(run) {
       ['non-zero parameters', whole(size.dense_parameters), whole(size.nonzero_parameters), share(size.nonzero_parameters, size.dense_parameters)],
       ...(size.format_bytes ? [['storage by format (values and positions, no scales)', mb(size.dense_format_bytes), mb(size.format_bytes), share(size.format_bytes, size.dense_format_bytes)]] : []),
       ...(compute.bit_operations ? [['bit operations (bits of both operands, kept weights)', macs(compute.bit_operations_dense), macs(compute.bit_operations), share(compute.bit_operations, compute.bit_operations_dense)]] : []),
+      ...(attends(run) ? attentionRows(compute, macs, share) : []),
     ], 'Theoretical')),
     ledger('Measured', 'The model and its twin in turns, on one device.', run.speed.length
       ? plainTable([['workload'], ['measured on'], ['dense p50, ms', true], ['p50, ms', true], ['p95, ms', true], ['per second', true], ['peak MB', true], ['speed-up [95%]', true]],
@@ -137,6 +138,17 @@ function runLedgers(run) {
       : h('p', {class: 'empty'}, 'Not measured. ', h('code', {}, `gossamer bench ${run.path}`), ' does it.')),
     compute.modelled && ledger('Modelled', 'A cost model’s figure; nothing was timed.',
       facts([[`by ${compute.modelled.by}`, String(compute.modelled.figure)]], 'Modelled')));
+}
+
+/** Of attention's products by closed form; what of it is saved, also of the whole model. */
+function attentionRows(compute, macs, share) {
+  const {attention_macs: after, attention_macs_dense: before, macs_dense: all} = compute;
+  return [
+    ['attention MACs (closed form, what chooses the keys included; a mask executes none less)', macs(before), macs(after), share(after, before)],
+    ['the whole model with these attention MACs', macs(all), macs(all - before + after), share(all - before + after, all)],
+    ['attention map kept, by element', '100.0%', percent(compute.attention_density), ''],
+    ['attention map kept, by tiles of 128 × 128', '100.0%', percent(compute.attention_block_density), ''],
+  ];
 }
 
 function runChecks(run) {
@@ -175,10 +187,19 @@ function runPictures(run) {
 }
 
 function runLayers(run) {
-  return h('details', {}, h('summary', {}, count(run.density.length, 'layer')),
+  const layers = D.layers[run.layers].map((layer, n) => ({...layer, n}));
+  const head = ({name, shape, pattern, method, target, n}) => [name, shape.join(' × '), pattern, method ?? '–',
+    target === null ? '–' : percent(target), percent(run.density[n])];
+  const weights = layers.filter((layer) => !finite(layer.dense_macs));
+  const maps = layers.filter((layer) => finite(layer.dense_macs));
+  const k = (macs) => fixed(1)(macs / 1e3);
+  return [weights.length > 0 && h('details', {}, h('summary', {}, count(weights.length, 'layer')),
     plainTable([['layer'], ['shape'], ['pattern'], ['method'], ['target', true], ['density', true], ['bits', true], ['MACs, k', true], ['left alone']],
-      D.layers[run.layers].map((layer, n) => [layer.name, layer.shape.join(' × '), layer.pattern, layer.method ?? '–',
-        layer.target === null ? '–' : percent(layer.target), percent(run.density[n]), significant(run.bits[n]), fixed(1)(layer.macs / 1e3), layer.skipped ?? '']), 'Layers'));
+      weights.map((layer) => [...head(layer), significant(run.bits[layer.n]), k(layer.macs), layer.skipped ?? '']), 'Layers')),
+  maps.length > 0 && h('details', {}, h('summary', {}, count(maps.length, 'attention map')),
+    h('p', {class: 'note'}, 'Products of queries, keys and values of one sample by closed form, what chooses the keys included; theoretical.'),
+    plainTable([['attention'], ['heads × queries × keys'], ['pattern'], ['method'], ['target', true], ['kept', true], ['of 128 × 128 tiles', true], ['MACs, k', true], ['dense, k', true], ['of the dense', true], ['left alone']],
+      maps.map((layer) => [...head(layer), percent(run.tiles[layer.n]), k(layer.macs), k(layer.dense_macs), percent(layer.macs / layer.dense_macs), layer.skipped ?? '']), 'Attention maps'))];
 }
 
 function runConfig(run) {
