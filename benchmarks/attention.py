@@ -16,7 +16,9 @@ stand and milliseconds are those of the heads that are told. Flex on a CPU compu
 all times are of inference. Compilation is not in the times.
 
 Writes benchmarks/results/attention-<preset>.json and, for the CPU, the table of
-docs/sparse-attention.md. Times of a machine that others use are noisy: quote a run on a quiet one.
+docs/sparse-attention.md, after each point. Times of a machine that others use are noisy: quote a
+run on a quiet one. If there is none, --threads 1: threads wait for each other actively, and the
+ways of many small steps lose most of all.
 """
 
 import argparse
@@ -40,8 +42,8 @@ from attention_contenders import (
     maps,
 )
 from attention_contenders import map_by_module as by_module
-from attention_tables import crossovers, shown, write_page
-from running import RESULTS, ROOT
+from attention_tables import crossovers, sentences, shown, write_page
+from running import RESULTS
 
 from gossamer.measure.speed import Timing, device_name, interleaved, paired_ratio
 from gossamer.revision import git_state
@@ -173,35 +175,43 @@ def main() -> None:
         raise SystemExit("--preset gpu: there is no CUDA device; type --preset cpu")
     torch.set_num_threads(args.threads)
     began, before = time.perf_counter(), os.getloadavg()
-    points = []
+    points: list[dict[str, Any]] = []
     for shape in preset["shapes"]:
         for name in args.budgets:
             if not args.tokens or shape.tokens in args.tokens:
                 points.append(point(shape, name, preset, args))
                 print(*shown(points[-1]), sep="\n", flush=True)
-    result = {
+                minutes = round((time.perf_counter() - began) / 60, 1)
+                result = {**setting(preset, before), "minutes": minutes, **found(points)}
+                if not args.print:  # what is measured is kept, if it ends here
+                    written(result, args.preset)
+    print(*sentences(result), sep="\n")
+
+
+def setting(preset: Mapping[str, Any], load: tuple[float, ...]) -> dict[str, Any]:
+    return {
         "device": device_name(preset["device"]),
         "dtype": str(preset["dtype"]).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
         "load_average": {
-            "before": [round(each, 1) for each in before],
+            "before": [round(each, 1) for each in load],
             "after": [round(each, 1) for each in os.getloadavg()],
         },
-        "minutes": round((time.perf_counter() - began) / 60, 1),
         "versions": {"torch": torch.__version__},
         "git": git_state()[0],
         "date": date.today().isoformat(),
-        "crossovers": crossovers(points),
-        "points": points,
     }
-    print(json.dumps(result["crossovers"], indent=1))
-    if args.print:
-        return
-    path = RESULTS / f"attention-{args.preset}.json"
+
+
+def found(points: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"crossovers": crossovers(points), "points": points}
+
+
+def written(result: Mapping[str, Any], preset: str) -> None:
+    path = RESULTS / f"attention-{preset}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(path.relative_to(ROOT))
-    if args.preset == "cpu":
+    if preset == "cpu":
         write_page(result)
 
 
