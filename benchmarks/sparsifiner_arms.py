@@ -70,15 +70,18 @@ class Shape:
     def kept_tokens(self, saved: int) -> float:
         """The share of patches left by token pruning that saves this many MACs of the whole model,
         as nearly as patches allow (at least so many)."""
+        shares = (1 - step / 1000 for step in range(1000))
+        return next(share for share in shares if self.fewer_tokens(share)[0] >= saved)
+
+    def fewer_tokens(self, share: float) -> tuple[int, int]:
+        """(MACs of the model that token pruning saves with this `keep`, MACs of the attention
+        products that are left)."""
         patches = self.tokens - 1
         places = tuple(self.blocks * quarter // 4 for quarter in (1, 2, 3))
-        whole = self._passed([patches] * self.blocks)
-        shares = [1 - step / 1000 for step in range(1000)]
-        return next(
-            share
-            for share in shares
-            if whole - self._passed(alive(patches, share, places, self.blocks)) >= saved
-        )
+        behind = alive(patches, share, places, self.blocks)
+        saved = self._passed([patches] * self.blocks) - self._passed(behind)
+        reach = [self.tokens, *(count + 1 for count in behind[:-1])]
+        return saved, sum(macs.dense(count, self.width) for count in reach)
 
     def _passed(self, behind: list[int]) -> int:
         """MACs of all blocks with so many patches behind each one: attention and qkv, projection
@@ -126,6 +129,7 @@ class Arm:
     name: str
     words: tuple[str, ...]
     steps: int
+    shape: Shape
 
 
 def arms(preset: Preset, dataset: str, keep: float) -> Iterator[Arm]:
@@ -139,7 +143,7 @@ def arms(preset: Preset, dataset: str, keep: float) -> Iterator[Arm]:
             for method, settings in methods
             for key, value in settings.items()
         ]
-        return Arm(part, dataset, keep, name, tuple(words), steps)
+        return Arm(part, dataset, keep, name, tuple(words), steps, shape)
 
     predictor = {
         "keep": keep,

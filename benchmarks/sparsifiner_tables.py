@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from sparsifiner_arms import BOTH, KEEPS, LEARNED, MEAN, ORACLE, RANDOM, SETS, TOKENS, Arm
+from sparsifiner_arms import BOTH, FEWER, KEEPS, LEARNED, MEAN, ORACLE, RANDOM, SETS, TOKENS, Arm
 
 from gossamer.records.intervals import mean_interval
 
@@ -38,7 +38,8 @@ def summarise(arm: Arm, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     saved = before - fmean(attention)
     row["model"] = executed / dense if executed else 1 - saved / dense
     if arm.name == BOTH:
-        row["model"] = None  # the counted operations hold the dense products of what is left
+        gone, left = arm.shape.fewer_tokens(FEWER)
+        row["model"] = 1 - (gone + left - fmean(attention)) / dense
     figures = [recalled(one) for one in told]
     for name in ("recall", "oracle recall", "static recall", "random recall"):
         values = [one[name] for one in figures if name in one]
@@ -116,10 +117,10 @@ def trained(rows: Sequence[Mapping[str, Any]], dataset: str, name: str) -> list[
         kept = "–"
         if row["recall"] is not None:
             kept = f"{row['recall']:.2f} ({row['oracle recall']:.2f})"
-        model = "–" if row["model"] is None else f"{100 * row['model']:.1f} %"
         lines.append(
             f"| {row['keep']:g} | {row['arm']} | {_pm(row['accuracy'])} "
-            f"| {_pm(_change(row, dense), '+')} | {100 * row['attention']:.1f} % | {model} "
+            f"| {_pm(_change(row, dense), '+')} | {100 * row['attention']:.1f} % "
+            f"| {100 * row['model']:.1f} % "
             f"| {kept} |"
         )
     return [*lines, ""]
