@@ -173,6 +173,9 @@ def main() -> None:
     preset = PRESETS[args.preset]
     if preset["device"] == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--preset gpu: there is no CUDA device; type --preset cpu")
+    measured = [shape.tokens for shape in preset["shapes"]]
+    if unknown := set(args.tokens or []) - set(measured):
+        raise SystemExit(f"--tokens {min(unknown)}: choose from {', '.join(map(str, measured))}")
     torch.set_num_threads(args.threads)
     began, before = time.perf_counter(), os.getloadavg()
     points: list[dict[str, Any]] = []
