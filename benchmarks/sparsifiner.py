@@ -8,9 +8,10 @@ generated. Two questions:
 
     look-up   match_to_sample, the backbone left as it is: what do the keys carry that each method
               keeps, all at the same budget of keys?
-    cost      all three data sets, the backbone trained on for the same steps: what does a method
-              lose at the attention MACs that Sparsifiner takes with its predictor? Token pruning
-              has the same MACs of the whole model
+    trained   the backbone trained on for the same steps: what does a method lose? On images all
+              have the attention MACs that Sparsifiner takes with its predictor, token pruning the
+              same MACs of the whole model. On match_to_sample's 18 tokens, where a predictor takes
+              more than it can save, the same budget of keys
 
 Every arm is an ordinary run: started again, the script skips what is done and resumes what was cut.
 Writes benchmarks/results/sparsifiner-PRESET.json and the tables of docs/methods/sparsifiner.md.

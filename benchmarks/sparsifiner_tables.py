@@ -8,7 +8,7 @@ from sparsifiner_arms import BOTH, KEEPS, LEARNED, MEAN, ORACLE, RANDOM, SETS, T
 
 from gossamer.records.intervals import mean_interval
 
-LOOK_UP, COST = "look-up", "cost"
+LOOK_UP, TRAINED = "look-up", "trained"
 
 
 def summarise(arm: Arm, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def page(result: Mapping[str, Any]) -> list[str]:
     lines = ["", result["setting"], ""]
     lines += look_up(rows)
     for dataset, name in SETS.items():
-        lines += cost(rows, dataset, name)
+        lines += trained(rows, dataset, name)
     return [*lines, *expected(rows), ""]
 
 
@@ -99,8 +99,8 @@ def look_up(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def cost(rows: Sequence[Mapping[str, Any]], dataset: str, name: str) -> list[str]:
-    mine = [row for row in rows if row["part"] == COST and row["dataset"] == dataset]
+def trained(rows: Sequence[Mapping[str, Any]], dataset: str, name: str) -> list[str]:
+    mine = [row for row in rows if row["part"] == TRAINED and row["dataset"] == dataset]
     if not mine:
         return []
     dense = dense_of(rows, dataset)
@@ -148,14 +148,14 @@ def expected(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     bound = row(LOOK_UP, match, 0.25, ORACLE)["accuracy"][0] - learned
     lines.append(said("… and no more than the oracle", f"{-bound:+.1f}", bound >= 0))
-    drop = _change(row(COST, match, 0.25, LEARNED), dense_of(rows, match))[0]
+    drop = _change(row(TRAINED, match, 0.25, LEARNED), dense_of(rows, match))[0]
     lines.append(
         said("match-to-sample within 2 points of dense once distilled", f"{drop:+.2f}", drop >= -2)
     )
     for dataset in [name for name in SETS if name != match]:
         dense = dense_of(rows, dataset)
         for keep in KEEPS:
-            one = row(COST, dataset, keep, LEARNED)
+            one = row(TRAINED, dataset, keep, LEARNED)
             change, less = _change(one, dense)[0], 100 * (1 - one["attention"])
             lines.append(
                 said(
@@ -164,7 +164,7 @@ def expected(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                     change >= -0.4,
                 )
             )
-            other = row(COST, dataset, keep, TOKENS)
+            other = row(TRAINED, dataset, keep, TOKENS)
             gain = one["accuracy"][0] - other["accuracy"][0]
             lines.append(
                 said(

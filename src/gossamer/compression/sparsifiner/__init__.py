@@ -129,6 +129,14 @@ class Sparsifiner(ChosenKeys):
             found.append(f"tile={self.tile}: with kind=learned; type tile=1")
         return found
 
+    def parallel_requirements(self, strategy: Literal["ddp", "fsdp"]) -> list[str]:
+        if strategy == "ddp" or self.kind == "oracle" or self.recover == 1:
+            return []
+        return [
+            "kind=learned: what trains a predictor is no output of its block, which is where FSDP "
+            "gathers the parameters again to go backward; use trainer=ddp"
+        ]
+
     def stages(self, training: list[Stage]) -> list[Stage]:
         plain = [stage for stage in training if not stage.share]
         if self.kind == "oracle":
