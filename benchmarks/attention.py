@@ -1,6 +1,6 @@
 """What attention with chosen keys takes beside dense attention, the map included.
 
-    python benchmarks/attention.py                  # CPU: about 10 minutes on two quiet cores
+    python benchmarks/attention.py                  # CPU: no full run so far
     python benchmarks/attention.py --preset gpu     # bfloat16; never run on a GPU
 
 Tokens 197 and 577 (with a class token), 1024, 4096 and 16,384; heads of 64 numbers; budgets of a
