@@ -1,6 +1,6 @@
 """What attention with chosen keys takes beside dense attention, the map included.
 
-    python benchmarks/attention.py                  # CPU: about 10 minutes on two quiet cores
+    python benchmarks/attention.py                  # CPU: no full run so far
     python benchmarks/attention.py --preset gpu     # bfloat16; never run on a GPU
 
 Tokens 197 and 577 (with a class token), 1024, 4096 and 16,384; heads of 64 numbers; budgets of a
@@ -173,6 +173,9 @@ def main() -> None:
     preset = PRESETS[args.preset]
     if preset["device"] == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--preset gpu: there is no CUDA device; type --preset cpu")
+    measured = [shape.tokens for shape in preset["shapes"]]
+    if unknown := set(args.tokens or []) - set(measured):
+        raise SystemExit(f"--tokens {min(unknown)}: choose from {', '.join(map(str, measured))}")
     torch.set_num_threads(args.threads)
     began, before = time.perf_counter(), os.getloadavg()
     points: list[dict[str, Any]] = []

@@ -40,13 +40,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Given:
-    """q, k, v (B, H, n, d_h) and the predictor."""
+    """q, k, v (B, H, n, d_h), the predictor, and what is a constant of a finished model: the
+    thresholded basis (n_down, n), and its sums over the keys of each tile (t, n_down)."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     predictor: LowRank
     prefix: int
+    basis: Tensor
+    tiled_basis: Tensor
 
 
 def given(shape: Shape, budget: int, device: str, dtype: torch.dtype) -> Given:
@@ -67,7 +70,10 @@ def given(shape: Shape, budget: int, device: str, dtype: torch.dtype) -> Given:
     predictor.to_empty(device="cpu").draw(generator)
     size = (3, shape.batch, shape.heads, shape.tokens, shape.width)
     q, k, v = torch.randn(size, generator=generator).to(device, dtype).unbind(0)
-    return Given(q, k, v, predictor.to(device, dtype).eval(), shape.prefix)
+    predictor = predictor.to(device, dtype).eval().requires_grad_(False)
+    basis = predictor.basis()
+    tiled = pad(basis, (0, 0, 0, -shape.tokens % TILE)).unflatten(0, (-1, TILE)).sum(1)
+    return Given(q, k, v, predictor, shape.prefix, basis.T.contiguous(), tiled.float())
 
 
 def coefficients(x: Given) -> tuple[Tensor, Tensor]:
@@ -80,14 +86,14 @@ def coefficients(x: Given) -> tuple[Tensor, Tensor]:
 def map_of_keys(x: Given, budget: int) -> Tensor:
     """(B, H, n - prefix, n) bool: `budget` keys of each query, a chunk of queries at a time."""
     values, places = (each.flatten(0, 2) for each in coefficients(x))
-    basis = x.predictor.basis().T.contiguous()  # (n_down, n)
-    kept = torch.empty(len(values), basis.shape[1], dtype=torch.bool, device=values.device)
-    size = max(1, ROWS // basis.shape[1])
+    tokens = x.basis.shape[1]
+    kept = torch.empty(len(values), tokens, dtype=torch.bool, device=values.device)
+    size = max(1, ROWS // tokens)
     for begin in range(0, len(values), size):
         of = slice(begin, begin + size)
-        scores = embedding_bag(places[of], basis, per_sample_weights=values[of], mode="sum")
+        scores = embedding_bag(places[of], x.basis, per_sample_weights=values[of], mode="sum")
         kept[of] = top_keys(scores, budget)
-    return kept.view(*x.q.shape[:2], -1, basis.shape[1])
+    return kept.view(*x.q.shape[:2], -1, tokens)
 
 
 def map_by_module(x: Given) -> Tensor:
@@ -101,15 +107,13 @@ def map_of_tiles(x: Given, budget: int) -> Tensor:
     tile is the product of the coefficients' sum over its queries and the basis' over its keys, so
     no score of a single pair is ever computed."""
     values, places = coefficients(x)
-    basis = x.predictor.basis()
-    tokens, wide = basis.shape
+    wide, tokens = x.basis.shape
     values, places = (  # (B, H, t, TILE * s); what sticks out adds 0
         pad(each, (0, 0, x.prefix, -tokens % TILE)).unflatten(-2, (-1, TILE)).flatten(-2)
         for each in (values.float(), places)
     )
     rows = values.new_zeros(*values.shape[:-1], wide).scatter_add_(-1, places, values)
-    columns = pad(basis, (0, 0, 0, -tokens % TILE)).unflatten(0, (-1, TILE)).sum(1)
-    return top_keys(rows @ columns.float().T, -(-budget // TILE))
+    return top_keys(rows @ x.tiled_basis.T, -(-budget // TILE))
 
 
 def maps(x: Given, budget: int) -> dict[str, Callable[[], Tensor]]:

@@ -38,7 +38,8 @@ class Tiles(nn.Module):
 
 
 def chosen(connectivity, kernel="masked"):
-    arguments = {"patch": 4, "width": 32, "layers": 1, "heads": 2}
+    # two layers: the class token, whose row is dense, sees what the first one's map did to patches
+    arguments = {"patch": 4, "width": 32, "layers": 2, "heads": 2}
     model = built(arguments).eval().requires_grad_(False)
     with torch.no_grad():  # attention that is not the mean of everything
         for block in model.blocks:
