@@ -194,10 +194,10 @@ def _images(name: str, *words: str) -> tuple[str, ...]:
 
 CPU_IMAGES = {
     name: Set(
-        words=("model=vit_tiny", *_images(name, "dataset.batch_size=32", "dataset.limit=1500")),
+        words=("model=vit_tiny", *_images(name, "dataset.batch_size=32", "dataset.limit=1200")),
         shape=SMALL,
-        base_steps=300,
-        steps=30,
+        base_steps=240,
+        steps=24,
         recover=0.5,
         fit_steps=0,
         lr=5e-4,
@@ -240,12 +240,12 @@ PRESETS = {
                 ),
                 shape=TILES,
                 base_steps=600,
-                steps=300,
-                recover=0.34,
+                steps=600,
+                recover=0.33,
                 fit_steps=400,
                 lr=2e-3,
-                reconstruct_lr=1e-3,
-                distill_lr=1e-3,
+                reconstruct_lr=3e-3,
+                distill_lr=2e-3,
                 samples=512,
             ),
             **CPU_IMAGES,
@@ -255,9 +255,9 @@ PRESETS = {
         threads=1,
         told=(
             "CPU preset: match_to_sample in full (a ViT of 2 blocks, 64 wide, 18 tokens; base of "
-            "600 steps of 256 pictures, every trained arm 300 more, predictors left alone with "
+            "600 steps of 256 pictures, every trained arm 600 more, predictors left alone with "
             "the backbone 400); Fashion-MNIST and CIFAR-10 on vit_tiny at 32 pixels (65 tokens), "
-            "at most 1,500 rows of each split, base of 300 steps of 32 images, every arm 30 more"
+            "at most 1,200 rows of each split, base of 240 steps of 32 images, every arm 24 more"
         ),
     ),
     "gpu": Preset(
