@@ -4,7 +4,7 @@ attention finds the one tile that it needs, in each picture another one."""
 import pytest
 
 from tests.runs.commands import gossamer as command
-from tests.runs.commands import record, run_directory
+from tests.runs.commands import record
 
 KEEP = 0.25  # of 18 tokens
 STEPS = ("trainer.steps=600", "trainer.validation_batches=4", "trainer.accelerator=cpu")
@@ -36,7 +36,8 @@ def told(tmp_path_factory):
             cwd=place,
         )
         assert ended.status == 0, ended.err
-        records[kind] = record(run_directory(place, kind))
+        (config,) = (place / "outputs" / kind).glob("*/seed*/config.yaml")
+        records[kind] = record(config.parent)
     return records
 
 
