@@ -11,7 +11,14 @@ from gossamer.contract import Stage
 from gossamer.errors import StageError
 from gossamer.models.attention import attentions, selective, tokens_of, watched
 from gossamer.sparsity import attention_macs
-from gossamer.sparsity.attention import budget_of, probabilities, top_keys, with_prefix
+from gossamer.sparsity.attention import (
+    budget_of,
+    probabilities,
+    spread,
+    top_keys,
+    top_tiles,
+    with_prefix,
+)
 from gossamer.sparsity.attention_paths import masked
 from tests.contract import table
 from tests.contract.table import PREDICTOR, Row, logits
@@ -175,6 +182,30 @@ def test_the_reconstruction_is_a_sum_over_entries_and_a_mean_over_the_batch():
     assert float(loss) == pytest.approx(total / 3, rel=1e-5)
     doubled = one.reconstruction(*(torch.cat([t, t]) for t in (q, k, attention)), None)
     assert float(doubled) == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize(("tile", "tokens", "budget"), [(4, 17, 5), (8, 17, 9), (128, 300, 130)])
+def test_tiles_are_chosen_from_sums_of_the_factors_as_from_scores_themselves(tile, tokens, budget):
+    one = predictor(budget, tokens=tokens, tile=tile)
+    q, k = queries_and_keys(tokens)
+    wanted = top_tiles(one.scores(q, k, None), budget, tile, 1)
+    assert torch.equal(one(q, k), wanted)
+    tiles = one.tiles(q, k, None)
+    assert (tiles is None) == (tile != 128)
+    if tiles is not None:
+        assert torch.equal(spread(tiles, tokens, tile, 1), wanted)
+
+
+@pytest.mark.slow
+def test_a_model_with_whole_tiles_computes_the_same_by_flex_as_by_mask(tmp_path):
+    made = experiment(tile=128, budget=3)
+    model, _ = prepared(made, "distill")
+    x = next(iter(made.data.batches("test")))["x"]
+    with torch.no_grad():
+        masked_logits = model(x)
+        for layer in attentions(model).values():
+            layer.kernel = "flex"
+        torch.testing.assert_close(model(x), masked_logits, rtol=1e-4, atol=1e-5)
 
 
 def test_another_resolution_is_refused():

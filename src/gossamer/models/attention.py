@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gossamer.models.parts import parts_of
 from gossamer.models.surgery import InPlace, replace_module
 from gossamer.sparsity.attention import probabilities, with_prefix
-from gossamer.sparsity.attention_paths import ATTEND, Kernel
+from gossamer.sparsity.attention_paths import ATTEND, Kernel, whole_tiles
 
 # what is told about a pass: (q, k (B, H, n, d), attention, map (B, H, n, n), positions (B, n))
 Watch = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], None]
@@ -114,6 +114,10 @@ class SelectiveAttention(AttentionInPlace):
                 watch(q, k, attention, chosen, positions)
         if not chooses or self.mode == "dense":  # as timm computes it
             return nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
+        if self.kernel == "flex":
+            tiles = self.connectivity.tiles(q, k, positions)
+            if tiles is not None:
+                return whole_tiles(q, k, v, tiles, self.prefix, self.dropout)
         rows = self.connectivity(q, k, positions)
         return ATTEND[self.kernel](q, k, v, rows, self.prefix, self.dropout)
 

@@ -59,6 +59,11 @@ class Connectivity(nn.Module, ABC):
         """bool (B, H, n - prefix, n). Of q, k and positions alone: nothing is remembered."""
         return top_keys(self.scores(q, k, positions), self.budget)
 
+    def tiles(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor | None:
+        """(B, H, t, t) bool, the same choice in whole tiles of 128 x 128 on the grid of all tokens;
+        None if keys are not chosen so."""
+        return None
+
     def macs(self, tokens: int, width: int, heads: int) -> int:
         """Multiply-accumulates that it takes to choose, of one sample, in closed form."""
         return 0

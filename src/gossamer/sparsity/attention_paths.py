@@ -40,6 +40,15 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, prefix: int, dropout: fl
     return attention_flex.flex(q, k, v, rows, prefix)
 
 
+def whole_tiles(
+    q: Tensor, k: Tensor, v: Tensor, tiles: Tensor, prefix: int, dropout: float
+) -> Tensor:
+    """As `flex`, of a map of whole tiles (B, H, t, t) of 128 x 128 on the grid of all tokens: no
+    entry of the map is ever made."""
+    _without_dropout("flex", dropout)
+    return attention_flex.flex_tiles(q, k, v, tiles, prefix)
+
+
 def _without_dropout(kernel: Kernel, dropout: float) -> None:
     if dropout:
         raise StageError(

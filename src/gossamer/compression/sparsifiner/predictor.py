@@ -18,10 +18,11 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import pad
 
 from gossamer.models.connectivity import Connectivity
 from gossamer.sparsity import attention_macs
-from gossamer.sparsity.attention import same_tokens, top_keys, top_tiles
+from gossamer.sparsity.attention import TILE, same_tokens, spread, top_keys
 
 Scale = Literal["heads", "dim"]
 STD = 0.02  # of W_down and W_up, truncated normal
@@ -107,16 +108,36 @@ class LowRank(Connectivity):
         size = self.up.abs()
         return size * (size > self.threshold)
 
+    def kept_coefficients(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor:
+        """top-s(A_down) (B, H, n - prefix, n_down)."""
+        down = self.coefficients_of(q, k, positions)
+        return down * top_keys(down, self.coefficients)
+
     def scores(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor:
         """Ã as it is used: of each query's coefficients the s largest, on the sparse basis."""
-        down = self.coefficients_of(q, k, positions)
-        kept = down * top_keys(down, self.coefficients)
-        return kept @ _transposed(self.basis(), positions)
+        return self.kept_coefficients(q, k, positions) @ _transposed(self.basis(), positions)
 
     @torch.no_grad()
     def forward(self, q: Tensor, k: Tensor, positions: Tensor | None = None) -> Tensor:
-        scores = self.scores(q, k, positions)
-        return top_tiles(scores, self.budget, self.tile, self.prefix)
+        if self.tile > 1:
+            return spread(self.chosen(q, k, positions), k.shape[-2], self.tile, self.prefix)
+        return super().forward(q, k, positions)
+
+    def chosen(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor:
+        """(B, H, t, t) bool: the tiles that `sparsity.attention.top_tiles` keeps of Ã. The sum of Ã
+        over a tile is a product of sums, the coefficients' over its queries and the basis' over its
+        keys, so no entry of Ã is computed."""
+        over = -k.shape[-2] % self.tile
+        rows = pad(self.kept_coefficients(q, k, positions), (0, 0, self.prefix, over))
+        basis = pad(_transposed(self.basis(), positions), (0, over))
+        sums = rows.unflatten(-2, (-1, self.tile)).sum(-2) @ basis.unflatten(
+            -1, (-1, self.tile)
+        ).sum(-1)
+        return top_keys(sums, -(-self.budget // self.tile))
+
+    @torch.no_grad()
+    def tiles(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor | None:
+        return self.chosen(q, k, positions) if self.tile == TILE else None
 
     def reconstruction(
         self, q: Tensor, k: Tensor, attention: Tensor, positions: Tensor | None
