@@ -107,10 +107,10 @@ def attention_rows(compute: Mapping[str, Any]) -> Iterator[Row]:
     yield "attention MACs, theoretical", amount(before), amount(after), relative(before, after)
     whole = compute["macs_dense"]
     left = whole - before + after
-    yield "  and with them the whole model", amount(whole), amount(left), relative(whole, left)
+    yield "  with them the whole model", amount(whole), amount(left), relative(whole, left)
     kept, tiles = compute.get("attention_density"), compute.get("attention_block_density")
     if kept is not None:
-        yield "attention map kept, by element", "100.0%", f"{100 * kept:.1f}%", ""
+        yield "attention map, by element", "100.0%", f"{100 * kept:.1f}%", ""
     if tiles is not None:
         yield "  by tiles of 128 × 128", "100.0%", f"{100 * tiles:.1f}%", ""
 

@@ -61,8 +61,8 @@ def _of_attention(group: Group) -> list[str]:
     of_tiles = "" if tiles is None else f", {percent(tiles)} of its 128 × 128 tiles"
     costs = ", for choosing the keys takes more than it saves" if saved < 0 and kept < 1 else ""
     return [
-        f"attention MACs {-100 * saved:+.1f}%{costs}, which is {-100 * of_model:+.1f}% of the whole "
-        f"model's (theory only); {percent(kept)} of the attention map kept{of_tiles}"
+        f"attention MACs {-100 * saved:+.1f}%{costs}, which is {-100 * of_model:+.1f}% of the "
+        f"whole model's (theory only); {percent(kept)} of the attention map kept{of_tiles}"
     ]
 
 
