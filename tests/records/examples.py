@@ -121,6 +121,34 @@ def done(**changes: Any) -> dict[str, Any]:
     return changed(record, **changes)
 
 
+def attentive(**changes: Any) -> dict[str, Any]:
+    """A finished run of a method that chose what attention sees, in two blocks: 48% of attention's
+    MACs saved, which is 3.6% of the model; and nothing executed less."""
+    record = done(
+        choices__compression=["sparsifiner"],
+        compute__macs_dense=4_000,
+        compute__macs_effective=4_100,
+        compute__macs_nonzero=4_100,
+    )
+    record["compute"] |= {
+        "attention_macs": 156,
+        "attention_macs_dense": 300,
+        "attention_density": 0.2576,
+        "attention_block_density": 0.93,
+    }
+    plain = record["layers"][0]
+    maps = {"shape": [6, 197, 197], "pattern": "top keys", "target": 0.2576, "density": 0.2576}
+    products = {"macs": 78, "dense_macs": 150, "block_density": 0.93, "method": "sparsifiner"}
+    record["layers"] = [
+        {**plain, "dense_macs": None, "block_density": None},
+        *({**plain, "name": f"blocks.{n}.attn", **maps, **products} for n in range(2)),
+    ]
+    figures = {"recall 0": 0.5, "recall 1": 0.75, "oracle recall 0": 0.9, "oracle recall 1": 1.0}
+    one_shot = {"name": "sparsifiner.sparsify", "steps": 0, "figures": {**figures, "found": 7.0}}
+    record["stages"].append({**record["stages"][0], **one_shot})
+    return changed(record, **changes)
+
+
 def failed(status: str = "failed", **changes: Any) -> dict[str, Any]:
     record = copy.deepcopy(HEAD) | {"status": status, "error": "stage dsee.train: loss is nan"}
     return changed(record, **changes)
