@@ -199,8 +199,13 @@ def test_a_patch_is_drawn_in_whole_pixels_of_its_own_where_it_fits(
 def test_pictures_that_are_wider_than_high_are_drawn_too() -> None:
     info = replace(INFO, image=(3, 8, 16))
     model = built(DEIT, info=info)
+
+    class All(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, positions: Tensor | None) -> Tensor:
+            return torch.ones(1, HEADS, 8, 9).bool()
+
     for attention in selective(model).values():
-        attention.connectivity = lambda q, k, positions: torch.ones(1, HEADS, 8, 9).bool()
+        attention.connectivity = All()
     pixels = torch.zeros(1, 8, 16, 3, dtype=torch.uint8)
     (one,) = connectivity_pictures(model, {"x": torch.zeros(1, 3, 8, 16), "pixels": pixels})
     assert one.pixels.shape[1] > one.pixels.shape[0] - HEAD
