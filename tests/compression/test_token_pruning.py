@@ -14,8 +14,8 @@ from gossamer.contract import Stage
 from gossamer.measure.compute import macs
 from gossamer.models.attention import attentions
 from gossamer.models.parts import parts_of
-from gossamer.models.token_blocks import alive, kept_tokens, pruned_blocks
-from gossamer.models.token_distilled import positions_left, token_loss
+from gossamer.models.token_blocks import alive, kept_tokens, positions_left, pruned_blocks
+from gossamer.models.token_distilled import token_loss
 from gossamer.sparsity.attention import probabilities
 from tests.contract import table
 from tests.contract.pictures import Pictures
@@ -275,3 +275,19 @@ def test_the_wrong_order_is_a_line_that_says_what_to_type(names, methods, line):
     assert line in found
     for later in (Sparsifiner(), StaticAttention()):
         assert plan.order_problems({"token_pruning": TokenPruning(), "then": later}) == []
+
+
+@pytest.mark.parametrize(("keep", "whole", "attention"), [(0.7, 0.348, 0.460), (0.5, 0.504, 0.585)])
+def test_a_deit_s_has_as_many_macs_fewer_as_the_page_says(keep, whole, attention):
+    width, patches, counted = 384, 196, 4_598_882_304  # as tests/measure counts the dense model
+    behind = alive(patches, keep, (3, 6, 9), 12)
+    entering = [patches, *behind[:-1]]
+    products = sum(2 * (count + 1) ** 2 * width for count in entering)
+    dense = 12 * 2 * (patches + 1) ** 2 * width
+    assert 1 - products / dense == pytest.approx(attention, abs=5e-4)
+    gone = sum(
+        4 * (patches - before) * width**2 + 8 * (patches - after) * width**2
+        for before, after in zip(entering, behind, strict=True)
+    )
+    scores = sum((entering[block] + 1) * width for block in (3, 6, 9))  # the class token's again
+    assert (gone + dense - products - scores) / counted == pytest.approx(whole, abs=5e-4)

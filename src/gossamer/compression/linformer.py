@@ -78,8 +78,6 @@ class Linformer(TokenDistilled):
         key, value = ("reduce", self.reduce) if self.rank is None else ("rank", self.rank)
         if not 1 <= value <= tokens:
             found.append(f"{key}={value}: from 1 to {tokens}, the tokens of this model")
-        if self.recover not in (0, 1):
-            found.append(f"recover={self.recover}: 1, all steps train the model, or 0")
         return found + self.distillation_problems(model, data)
 
     def stages(self, training: list[Stage]) -> list[Stage]:

@@ -75,8 +75,6 @@ class StaticAttention(ChosenKeys):
         found = self.key_problems(model, data)
         if self.kind not in get_args(Kind):
             found.append(f"kind={self.kind}: choose {', '.join(get_args(Kind))}")
-        if self.recover not in (0, 1):
-            found.append(f"recover={self.recover}: 1, all steps train the backbone, or 0")
         return found
 
     def stages(self, training: list[Stage]) -> list[Stage]:

@@ -93,8 +93,6 @@ class TokenPruning(TokenDistilled):
                 f"locations={list(places)}: different blocks from 0 to {depth - 1}, "
                 f"e.g. [{depth // 2}]"
             )
-        if self.recover not in (0, 1):
-            found.append(f"recover={self.recover}: 1, all steps train the backbone, or 0")
         return found + self.distillation_problems(model, data)
 
     def stages(self, training: list[Stage]) -> list[Stage]:

@@ -163,18 +163,17 @@ class ChosenKeys(TokenDistilled):
         facts = []
         for budget, (path, layer) in zip(budgets, attentions(loaded).items(), strict=True):
             found, width, prefix = layer.connectivity.figures(), layer.attn_dim, layer.prefix
-            left = round(found["tokens"]) or tokens  # not measured yet: all
+            left = round(found["tokens"])
             least, most = self.kept_keys(budget, left)
             kept = ((left - prefix) * most + prefix * left) / left**2
-            density = found["density"] or kept
-            products = round(2 * density * left * left * width)
+            products = round(2 * found["density"] * left * left * width)
             facts.append(
                 Fact(
                     name=path,
                     shape=(layer.num_heads, left, left),
                     pattern="top keys",
                     target=kept if least == most else None,
-                    density=density,
+                    density=found["density"],
                     macs=products + layer.connectivity.macs(left, width, layer.num_heads),
                     dense_macs=attention_macs.dense(tokens, width),
                     block_density=found["block density"],

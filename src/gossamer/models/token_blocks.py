@@ -88,9 +88,20 @@ def prune_blocks(model: nn.Module, left: list[int | None]) -> list[PrunedBlock]:
     for path, count in zip(parts.blocks, left, strict=True):
         old = model.get_submodule(path)
         replace_module(model, path, PrunedBlock.over(old, left=count, prefix=parts.prefix))
-    home = parts.blocks[0].rpartition(".")[0]
+    home = _home(model)
     replace_module(model, home, PrunedBlocks.over(model.get_submodule(home)))
     return pruned_blocks(model)
+
+
+def positions_left(model: nn.Module) -> Tensor | None:
+    """(B, n') Which tokens were left at the end of the model's latest pass; None: all of them."""
+    blocks = model.get_submodule(_home(model))
+    return blocks.latest.get("positions") if isinstance(blocks, PrunedBlocks) else None
+
+
+def _home(model: nn.Module) -> str:
+    """The path of what holds the blocks."""
+    return parts_of(model).blocks[0].rpartition(".")[0]
 
 
 def pruned_blocks(model: nn.Module) -> list[PrunedBlock]:

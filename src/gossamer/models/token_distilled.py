@@ -11,6 +11,7 @@ from gossamer import contract
 from gossamer.contract import Batch, Output, Stage, Teacher
 from gossamer.distillation import kl
 from gossamer.models.parts import parts_of
+from gossamer.models.token_blocks import positions_left
 
 DISTILL = "distill"  # the stage's name
 
@@ -25,6 +26,7 @@ class TokenDistilled(contract.Method):
     recover: float
     lr: float | None
     ema: float | None
+    shares_steps = False  # do steps before `distill` train something else?
 
     def distillation_problems(self, model: nn.Module, data: Any) -> list[str]:
         """What is wrong with the settings, one line each."""
@@ -35,8 +37,10 @@ class TokenDistilled(contract.Method):
         ]
         if self.recover and not self.cls + self.kd + self.tokens:
             found.append("cls=0, kd=0, tokens=0: nothing to learn from; e.g. cls=1.0")
-        if not 0 <= self.recover <= 1:
+        if self.shares_steps and not 0 <= self.recover <= 1:
             found.append(f"recover={self.recover}: a share of the steps, from 0 to 1")
+        if not self.shares_steps and self.recover not in (0, 1):
+            found.append(f"recover={self.recover}: 1, all steps train the model, or 0")
         if self.ema is not None and not 0 < self.ema < 1:
             found.append(f"ema={self.ema}: between 0 and 1, e.g. 0.9999; null: off")
         if self.tokens and parts_of(model).tokens is None:
@@ -85,11 +89,3 @@ def token_loss(student: Tensor, teacher: Tensor, prefix: int, positions: Tensor 
         rows = positions[..., None].expand(-1, -1, teacher.shape[-1])
         teacher = teacher.gather(1, rows)
     return (student[:, prefix:].float() - teacher[:, prefix:].float()).square().mean()
-
-
-def positions_left(model: nn.Module) -> Tensor | None:
-    """(B, n') Which tokens were left at the end of the model's latest pass; None: all of them."""
-    for module in model.modules():
-        if hasattr(module, "latest"):
-            return module.latest.get("positions")
-    return None

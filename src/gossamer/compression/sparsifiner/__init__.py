@@ -63,6 +63,7 @@ class Sparsifiner(ChosenKeys):
     start: contract.Start = "trained"
     produces = frozenset({"sparse attention"})
     keeps = frozenset({"sparse weights", "pruned tokens"})  # the engine holds the zeros
+    shares_steps = True
 
     def __init__(
         self,
