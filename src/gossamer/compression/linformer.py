@@ -50,6 +50,7 @@ class Linformer(TokenDistilled):
     start: contract.Start = "trained"
     produces = frozenset({"low-rank attention"})
     keeps = frozenset({"sparse weights"})  # the engine holds the zeros
+    trains = "model"  # E and F too
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class TokenDistilled(contract.Method):
     lr: float | None
     ema: float | None
     shares_steps = False  # do steps before `distill` train something else?
+    trains = "backbone"  # what `distill` does, in messages
 
     def distillation_problems(self, model: nn.Module, data: Any) -> list[str]:
         """What is wrong with the settings, one line each."""
@@ -40,7 +41,7 @@ class TokenDistilled(contract.Method):
         if self.shares_steps and not 0 <= self.recover <= 1:
             found.append(f"recover={self.recover}: a share of the steps, from 0 to 1")
         if not self.shares_steps and self.recover not in (0, 1):
-            found.append(f"recover={self.recover}: 1, all steps train the model, or 0")
+            found.append(f"recover={self.recover}: 1, all steps train the {self.trains}, or 0")
         if self.ema is not None and not 0 < self.ema < 1:
             found.append(f"ema={self.ema}: between 0 and 1, e.g. 0.9999; null: off")
         if self.tokens and parts_of(model).tokens is None:
